@@ -1,0 +1,1 @@
+"""Warmstart: nightly retraining for recommenders where data is thin."""

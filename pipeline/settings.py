@@ -1,0 +1,75 @@
+"""Where the servers and the state are: environment variables with defaults for a bare machine.
+
+Each server of the embedded stack can be replaced by an existing one by setting its variable; `None` means embedded.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+DATABASES = ("airflow", "mlflow", "feast", "warmstart")
+
+
+class Settings(BaseSettings):
+    """Environment variables (`WARMSTART_…` unless the field names another)."""
+
+    model_config = SettingsConfigDict(env_prefix="WARMSTART_", frozen=True, populate_by_name=True)
+
+    home: Path = Field(default=CHECKOUT / ".warmstart", description="state of the stack and of every run")
+    database_url: str | None = Field(default=None, description="postgresql://… in place of the embedded server")
+    mlflow_tracking_uri: str | None = Field(
+        default=None, validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri")
+    )
+    airflow_api_url: str | None = Field(default=None, description="http://… of an Airflow that is not ours")
+    online_store_url: str | None = Field(default=None, description="redis://… in place of PostgreSQL")
+    dvc_remote_url: str | None = Field(default=None, description="s3://… or a folder; default $HOME/dvc/remote")
+    airflow_port: int = 8080
+    mlflow_port: int = 5000
+    log_port: int = Field(default=8793, description="Airflow's log server; the triggerer's is the next one")
+    host: str = "127.0.0.1"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """The tracking server every stage talks to."""
+        return self.mlflow_tracking_uri or f"http://{self.host}:{self.mlflow_port}"
+
+    @property
+    def airflow_uri(self) -> str:
+        """Base address of Airflow's API server."""
+        return (self.airflow_api_url or f"http://{self.host}:{self.airflow_port}").rstrip("/")
+
+    @property
+    def dvc_remote(self) -> str:
+        """Where artifacts are pushed when a run closes."""
+        return self.dvc_remote_url or str(self.home / "dvc" / "remote")
+
+    @property
+    def postgres_dir(self) -> Path:
+        """Data folder of the embedded PostgreSQL."""
+        return self.home / "postgres"
+
+    @property
+    def postgres_socket_dir(self) -> Path:
+        """Folder of the embedded PostgreSQL's unix socket."""
+        return self.postgres_dir
+
+    def postgres_url(self, database: str, driver: str = "") -> str:
+        """SQLAlchemy/libpq URL of one of `DATABASES`; `driver` is e.g. `psycopg` or `psycopg2`."""
+        scheme = "postgresql" + (f"+{driver}" if driver else "")
+        if self.database_url is None:
+            return f"{scheme}://postgres:@/{database}?host={self.postgres_socket_dir}"
+        parts = urlsplit(self.database_url)
+        return urlunsplit((scheme, parts.netloc, f"/{database}", parts.query, ""))
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process; `settings.cache_clear()` re-reads the environment (tests)."""
+    found = Settings()
+    return found.model_copy(update={"home": found.home.expanduser().absolute()})
