@@ -1,7 +1,7 @@
 """The training sequences of one domain: flat arrays and offsets, so that 10M interactions load in no time.
 
-User `u` is `items[offsets[u]:offsets[u + 1]]`, chronological; the other arrays run parallel to `items`. A user
-with nothing to train on has an empty range. The arrays are plain `.npy` files and are read memory-mapped.
+User `u` is `items[offsets[u]:offsets[u + 1]]`, chronological; the other arrays run parallel to `items`. A
+user with nothing to train on has an empty range. The arrays are plain `.npy` files, read memory-mapped.
 """
 
 from __future__ import annotations
@@ -81,6 +81,6 @@ def load_sequences(folder: Path) -> Sequences:
 
 
 def _mapped(path: Path) -> Array:
-    """The array in the file. An empty array cannot be mapped (its file is a header of 128 bytes): it is read."""
+    """The array in the file; an empty one (a header of 128 bytes) cannot be mapped and is read."""
     mode: Literal["r"] | None = "r" if path.stat().st_size > 128 else None
     return np.load(path, mmap_mode=mode, allow_pickle=False)

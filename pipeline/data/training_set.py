@@ -31,8 +31,8 @@ class Holdout:
         item_index: int32 [n], the item to be found.
         timestamp: int64 [n], microseconds UTC.
         history_offsets: int64 [n + 1] into `history_items` and `history_times`.
-        history_items: int32, everything the user did earlier in this domain, chronological (the validation item
-            is part of the history of a test row).
+        history_items: int32, everything the user did earlier in this domain, chronological (the validation
+            item is part of the history of a test row).
         history_times: int64, microseconds UTC.
         user_slice: str [n], "cold" (no history), "few" (1 to 5) or "warm".
         item_slice: str [n], "cold" where the item has no training interaction, else "warm".
