@@ -1,0 +1,75 @@
+"""The record of one attempt at a stage: written when it starts, completed when it ends.
+
+A record without an ending is the trace of a process that was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+# Set by the caller that wants to find the record of exactly the attempt it started.
+ATTEMPT_VARIABLE = "WARMSTART_ATTEMPT"
+
+
+class Attempt:
+    """A JSON file `<folder>/<attempt id>.json`."""
+
+    def __init__(self, folder: Path, stage: str, parameters: dict[str, Any], fingerprint: str) -> None:
+        self.id = os.environ.get(ATTEMPT_VARIABLE) or uuid.uuid4().hex[:12]
+        self.path = attempt_path(folder, self.id)
+        self.record: dict[str, Any] = {
+            "attempt": self.id,
+            "stage": stage,
+            "started": _now(),
+            "parameters": parameters,
+            "fingerprint": fingerprint,
+            "machine": {
+                "cpu": platform.machine(),
+                "cores": os.cpu_count(),
+                "python": platform.python_version(),
+            },
+        }
+        self._write()
+
+    def end(self, exit_code: int, message: str, figures: dict[str, float]) -> None:
+        """Complete the record: how it ended, what it found or why it failed, and what it cost."""
+        own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        # ru_maxrss is KiB on Linux and bytes on macOS
+        unit = 1 if sys.platform == "darwin" else 1024
+        self.record |= {
+            "ended": _now(),
+            "exit_code": exit_code,
+            "message": message,
+            "metrics": figures,
+            "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 3),
+            "peak_memory_bytes": max(own.ru_maxrss, children.ru_maxrss) * unit,
+        }
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self.path, self.record)
+
+
+def attempt_path(folder: Path, attempt: str) -> Path:
+    """Where the record of `attempt` stands."""
+    return folder / f"{attempt}.json"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: readers see the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+    fresh.replace(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,106 @@
+"""Close a run: keep its record, push its artifacts, close it in MLflow, tidy up.
+
+A finished run's workspace is removed: its record (`$WARMSTART_HOME/records/<run>/`) and the DVC cache can make it
+again. A failed run's workspace is kept for inspection, for as long as `keep_failed_days` says.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.exit_codes import PassingFault
+from pipeline.graph import Graph, load_graph
+from pipeline.runs.as_of import format_as_of
+from pipeline.runs.attempt import write_json
+from pipeline.runs.manifest import read_manifests
+from pipeline.runs.tracking import client, end_parent_run, track_stage
+from pipeline.runs.workspace import python_in, record_path, run_record, workspace_path
+from pipeline.runs.wrapper import RUN_FOLDER
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+KEPT = ("run.yaml", "params.yaml", "dvc.yaml", "dvc.lock", "reports", "receipts")
+
+
+def close_run(settings: Settings, run_id: str) -> bool:
+    """Close a run, finished or not; returns whether every stage of it finished. Safe to repeat.
+
+    Raises:
+        PassingFault: the artifacts could not be pushed; the workspace is untouched then.
+    """
+    workspace = workspace_path(settings, run_id)
+    if not workspace.exists():
+        log.info("%s is closed already: %s", run_id, record_path(settings, run_id))
+        return bool(run_record(record_path(settings, run_id)).get("finished"))
+    missing = unfinished(workspace, load_graph(workspace / "dvc.yaml"))
+    _push(settings, workspace)
+    _track(workspace, finished=not missing)
+    _keep_record(settings, workspace, run_id, missing)
+    if missing:
+        log.warning("not finished: %s; the workspace stays for inspection: %s", ", ".join(missing), workspace)
+    else:
+        shutil.rmtree(workspace)
+    _remove_old_failures(settings)
+    return not missing
+
+
+def unfinished(workspace: Path, graph: Graph) -> list[str]:
+    """Addresses of the stages of a run that have no manifest."""
+    done = read_manifests(workspace)
+    return [address for address in graph.addresses(run_record(workspace)["targets"]) if address not in done]
+
+
+def _push(settings: Settings, workspace: Path) -> None:
+    if not (workspace / "dvc.lock").exists():
+        return
+    pushed = python_in(workspace, "-m", "dvc", "--wait-for-lock", "push", "--quiet", "--run-cache")
+    if pushed.returncode:
+        raise PassingFault(f"dvc push to {settings.dvc_remote} failed; is it there, and is there space on it?")
+
+
+def _track(workspace: Path, finished: bool) -> None:
+    mlflow = client()
+    for manifest in read_manifests(workspace).values():
+        if "mlflow_run_id" not in manifest:
+            track_stage(workspace, manifest, mlflow)
+    end_parent_run(mlflow, run_record(workspace), finished)
+
+
+def _keep_record(settings: Settings, workspace: Path, run_id: str, missing: list[str]) -> None:
+    import yaml
+
+    record = record_path(settings, run_id)
+    fresh = record.with_name(f".{record.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name in KEPT:
+        source = workspace / name
+        if source.is_dir():
+            # copies, not links: the cache's files are write-protected and may be collected
+            shutil.copytree(source, fresh / name, copy_function=shutil.copyfile)
+        elif source.exists():
+            shutil.copyfile(source, fresh / name)
+    for manifest in read_manifests(workspace).values():
+        write_json(fresh / "manifests" / f"{manifest['stage']}.json", manifest)
+    failed = workspace / RUN_FOLDER / "failed"
+    if failed.is_dir():
+        shutil.copytree(failed, fresh / "failed", copy_function=shutil.copyfile)
+    ended = {"closed": format_as_of(datetime.now(UTC)), "finished": not missing, "unfinished": missing}
+    (fresh / "run.yaml").write_text(yaml.safe_dump(run_record(workspace) | ended, sort_keys=False))
+    shutil.rmtree(record, ignore_errors=True)
+    fresh.rename(record)
+
+
+def _remove_old_failures(settings: Settings) -> None:
+    limit = time.time() - settings.keep_failed_days * 86_400
+    for workspace in (settings.home / "runs").iterdir():
+        record = settings.home / "records" / workspace.name / "run.yaml"
+        if record.exists() and record.stat().st_mtime < limit:
+            log.info("removing the workspace of a run that failed over %d days ago: %s",
+                     settings.keep_failed_days, workspace)  # fmt: skip
+            shutil.rmtree(workspace)
