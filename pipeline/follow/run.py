@@ -1,0 +1,36 @@
+"""`warmstart run`: trigger the DAG through Airflow's API, follow it, show what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.exit_codes import BROKE, DONE
+from pipeline.follow.airflow_api import AirflowApi
+from pipeline.follow.live import exit_code_of, follow, run_folder
+from pipeline.follow.result import show_result
+from pipeline.graph import load_graph
+from pipeline.settings import CHECKOUT, settings
+from pipeline.stack.credentials import airflow_passwords
+from pipeline.stack.lifecycle import bring_up
+
+
+def run_and_follow(conf: dict[str, Any]) -> int:
+    """Returns the run's exit code: 0 for a finished run (also one that promoted nothing), else the failed stage's."""
+    console = Console()
+    where = settings()
+    bring_up(where)
+    logins = airflow_passwords(where)
+    api = AirflowApi(where.airflow_uri, "admin", logins["admin"])
+    api.await_dag()
+    run_id = api.trigger(conf)
+    console.print(f"run       {run_id}\nairflow   {where.airflow_uri}/dags/retrain/runs/{run_id}", soft_wrap=True)
+    state = follow(api, run_id, load_graph(CHECKOUT / "dvc.yaml"), where, console)
+    folder = run_folder(where, run_id)
+    if folder is not None:
+        show_result(console, folder, where, logins)
+    if state == "success":
+        return DONE
+    console.print(f"[bold red]the run failed[/]; its workspace and logs are kept: {folder}", soft_wrap=True)
+    return exit_code_of(folder) or BROKE
