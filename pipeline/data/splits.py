@@ -3,9 +3,9 @@
 * `temporal`: two moments cut the whole dataset. Everything before the first trains; each user's first
   interaction after it validates, each user's first interaction after the second tests. Nothing that trains is
   younger than anything that judges, in any domain.
-* `leave_one_out`: each user's last interaction tests, the last but one validates, the rest trains; a user with
-  fewer than three only trains. The protocol of most papers. Where the data has an order but no clock, the same
-  person's rows in another domain may come from the future: `drop_overlap` leaves them out.
+* `leave_one_out`: each user's last interaction tests, the last but one validates, the rest trains; a user
+  with fewer than three only trains. The protocol of most papers. Where the data has an order but no clock,
+  the same person's rows in another domain may come from the future: `drop_overlap` leaves them out.
 
 Either way a held-out row is ranked with the user's whole earlier history in its domain.
 """
@@ -33,9 +33,7 @@ class Cuts:
     test: int
 
 
-def temporal_cuts(
-    domains: Mapping[str, pl.DataFrame], validation_share: float, test_share: float
-) -> Cuts | None:
+def temporal_cuts(domains: Mapping[str, pl.DataFrame], validation_share: float, test_share: float) -> Cuts | None:
     """Cut the time range of all domains together; None where there is no interaction at all.
 
     Args:
@@ -100,7 +98,7 @@ def drop_overlapping_users(
     """Leave the users of any target out of the domains that are only sources.
 
     "auto" does so where it must: leave-one-out on data whose timestamps are made from an order, so that they
-    say nothing of what came first across domains. A model would else learn, in a source, from a user's future.
+    say nothing of what came first across domains. Else a model would learn a user's future from a source.
     """
     if when == "never" or (when == "auto" and not (protocol == "leave_one_out" and clock == "order")):
         return dict(domains)
@@ -109,9 +107,7 @@ def drop_overlapping_users(
         return dict(domains)
     known = pl.concat(targets).unique()
     return {
-        name: frame
-        if "target" in roles[name]
-        else frame.join(known, on="user_id", how="anti", maintain_order="left")
+        name: frame if "target" in roles[name] else frame.join(known, on="user_id", how="anti", maintain_order="left")
         for name, frame in domains.items()
     }
 
