@@ -5,15 +5,18 @@ Each server of the embedded stack can be replaced by an existing one by setting 
 
 from __future__ import annotations
 
+import hashlib
+import os
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DATABASES = ("airflow", "mlflow", "feast", "warmstart")
+SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, with the closing zero
 
 
 class Settings(BaseSettings):
@@ -31,8 +34,15 @@ class Settings(BaseSettings):
     dvc_remote_url: str | None = Field(default=None, description="s3://… or a folder; default $HOME/dvc/remote")
     airflow_port: int = 8080
     mlflow_port: int = 5000
-    log_port: int = Field(default=8793, description="Airflow's log server; the triggerer's is the next one")
+    log_port: int = Field(default=8793, description="Airflow's log server, for the logs of tasks still running")
     host: str = "127.0.0.1"
+    parallelism: int = Field(
+        default=min(4, max(2, os.cpu_count() or 2)),
+        ge=1,
+        description="tasks that Airflow runs at the same time",
+    )
+    gpu_slots: int = Field(default=1, ge=1, description="slots of Airflow's pool `gpu`")
+    keep_failed_days: float = Field(default=7, description="how long the workspace of a failed run is kept")
 
     @property
     def mlflow_uri(self) -> str:
@@ -55,15 +65,27 @@ class Settings(BaseSettings):
         return self.home / "postgres"
 
     @property
+    def socket_dir(self) -> Path:
+        """Folder of the stack's unix sockets: in the home, or in /tmp when a socket's path would be too long.
+
+        Not under `$TMPDIR`, which may differ between the shell that starts the stack and the one that stops it.
+        """
+        inside = self.home / "run"
+        if len(os.fsencode(inside / "postgres" / ".s.PGSQL.5432")) <= SOCKET_PATH_LIMIT:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
+        return Path("/tmp") / f"warmstart-{digest}"
+
+    @property
     def postgres_socket_dir(self) -> Path:
         """Folder of the embedded PostgreSQL's unix socket."""
-        return self.postgres_dir
+        return self.socket_dir / "postgres"
 
     def postgres_url(self, database: str, driver: str = "") -> str:
         """SQLAlchemy/libpq URL of one of `DATABASES`; `driver` is e.g. `psycopg` or `psycopg2`."""
         scheme = "postgresql" + (f"+{driver}" if driver else "")
         if self.database_url is None:
-            return f"{scheme}://postgres:@/{database}?host={self.postgres_socket_dir}"
+            return f"{scheme}://postgres:@/{database}?host={quote(str(self.postgres_socket_dir))}"
         parts = urlsplit(self.database_url)
         return urlunsplit((scheme, parts.netloc, f"/{database}", parts.query, ""))
 
