@@ -75,7 +75,8 @@ def open_(
 ) -> None:
     """Open the workspace of a run and check what was asked of it."""
     from pipeline.runs.as_of import parse_as_of
-    from pipeline.runs.workspace import RunRequest, open_workspace
+    from pipeline.runs.opening import open_and_record
+    from pipeline.runs.workspace import RunRequest
     from pipeline.settings import settings
 
     _log_to_stderr()
@@ -89,7 +90,7 @@ def open_(
         promote=promote,
         origin={"origin": origin},
     )
-    typer.echo(f"workspace: {open_workspace(settings(), request)}")
+    typer.echo(f"workspace: {open_and_record(settings(), request)}")
 
 
 @workspace.command("stage")

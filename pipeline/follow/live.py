@@ -15,8 +15,9 @@ from rich.table import Table
 from pipeline.follow.airflow_api import AirflowApi
 from pipeline.graph import Graph, split_address
 from pipeline.runs.manifest import read_manifests
+from pipeline.runs.opening import OPENING
 from pipeline.runs.workspace import record_path, run_record, workspace_path
-from pipeline.runs.wrapper import attempts_folder
+from pipeline.runs.wrapper import RUN_FOLDER, attempts_folder
 from pipeline.settings import Settings
 
 ENDED = {"success", "failed"}
@@ -52,7 +53,7 @@ def stage_rows(tasks: list[dict[str, Any]], run_id: str, graph: Graph, settings:
     by_address = {_address(task, targets): task for task in tasks}
     manifests = read_manifests(folder) if folder else {}
     rows = []
-    for address in ["open", *graph.addresses(targets), "close"]:
+    for address in [OPENING, *graph.addresses(targets), "close"]:
         task = by_address.get(address, {})
         manifest = manifests.get(address)
         state = task.get("state") or "waiting"
@@ -60,7 +61,8 @@ def stage_rows(tasks: list[dict[str, Any]], run_id: str, graph: Graph, settings:
             state = "cached"
         if manifest and state == "skipped":
             state = "held"
-        found = manifest["found"] if manifest else _last_message(folder, address)
+        where = record_path(settings, run_id) if address == OPENING else folder
+        found = manifest["found"] if manifest else _last_message(where, address)
         rows.append({"stage": address, "state": state, "seconds": task.get("duration"), "found": found})
     return rows
 
@@ -73,9 +75,10 @@ def run_folder(settings: Settings, run_id: str) -> Path | None:
     return None
 
 
-def exit_code_of(folder: Path | None) -> int | None:
-    """The exit code of the stage that failed last in a run, if one did."""
-    ended = [a for a in _attempts(folder) if a.get("exit_code")] if folder else []
+def exit_code_of(run_id: str, settings: Settings) -> int | None:
+    """The exit code of the task that failed last in a run, if one did."""
+    folders = [workspace_path(settings, run_id), record_path(settings, run_id)]
+    ended = [a for folder in folders for a in _attempts(folder) if a.get("exit_code")]
     return int(max(ended, key=lambda a: a["ended"])["exit_code"]) if ended else None
 
 
@@ -86,7 +89,7 @@ def _address(task: dict[str, Any], targets: list[str]) -> str:
 
 
 def _attempts(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in (folder / ".run" / "attempts").rglob("[!.]*.json")]
+    return [json.loads(path.read_text()) for path in (folder / RUN_FOLDER / "attempts").rglob("[!.]*.json")]
 
 
 def _last_message(folder: Path | None, address: str) -> str:

@@ -13,14 +13,15 @@ from pipeline.follow.result import show_result
 from pipeline.graph import load_graph
 from pipeline.settings import CHECKOUT, settings
 from pipeline.stack.credentials import airflow_passwords
-from pipeline.stack.lifecycle import bring_up
+from pipeline.stack.lifecycle import up
 
 
 def run_and_follow(conf: dict[str, Any]) -> int:
     """Returns the run's exit code: 0 for a finished run (also one that promoted nothing), else the failed stage's."""
     console = Console()
     where = settings()
-    bring_up(where)
+    with console.status("the stack") as status:
+        up(where, status.update)
     logins = airflow_passwords(where)
     api = AirflowApi(where.airflow_uri, "admin", logins["admin"])
     api.await_dag()
@@ -32,5 +33,6 @@ def run_and_follow(conf: dict[str, Any]) -> int:
         show_result(console, folder, where, logins)
     if state == "success":
         return DONE
-    console.print(f"[bold red]the run failed[/]; its workspace and logs are kept: {folder}", soft_wrap=True)
-    return exit_code_of(folder) or BROKE
+    kept = f"its workspace is kept: {folder}" if folder else "it could not be opened"
+    console.print(f"[bold red]the run failed[/]; {kept}; logs in Airflow", soft_wrap=True)
+    return exit_code_of(run_id, where) or BROKE

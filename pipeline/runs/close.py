@@ -12,10 +12,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
+
 from pipeline.exit_codes import PassingFault
 from pipeline.graph import Graph, load_graph
 from pipeline.runs.as_of import format_as_of
-from pipeline.runs.attempt import write_json
 from pipeline.runs.manifest import read_manifests
 from pipeline.runs.tracking import client, end_parent_run, track_stage
 from pipeline.runs.workspace import python_in, record_path, run_record, workspace_path
@@ -25,6 +26,7 @@ from pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 KEPT = ("run.yaml", "params.yaml", "dvc.yaml", "dvc.lock", "reports", "receipts")
+KEPT_OF_RUN = ("manifests", "attempts", "failed")
 
 
 def close_run(settings: Settings, run_id: str) -> bool:
@@ -72,8 +74,6 @@ def _track(workspace: Path, finished: bool) -> None:
 
 
 def _keep_record(settings: Settings, workspace: Path, run_id: str, missing: list[str]) -> None:
-    import yaml
-
     record = record_path(settings, run_id)
     fresh = record.with_name(f".{record.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -85,11 +85,11 @@ def _keep_record(settings: Settings, workspace: Path, run_id: str, missing: list
             shutil.copytree(source, fresh / name, copy_function=shutil.copyfile)
         elif source.exists():
             shutil.copyfile(source, fresh / name)
-    for manifest in read_manifests(workspace).values():
-        write_json(fresh / "manifests" / f"{manifest['stage']}.json", manifest)
-    failed = workspace / RUN_FOLDER / "failed"
-    if failed.is_dir():
-        shutil.copytree(failed, fresh / "failed", copy_function=shutil.copyfile)
+    for name in KEPT_OF_RUN:
+        # the record may hold attempts of its own: those at opening the run
+        for source in (record / RUN_FOLDER / name, workspace / RUN_FOLDER / name):
+            if source.is_dir():
+                shutil.copytree(source, fresh / RUN_FOLDER / name, copy_function=shutil.copyfile, dirs_exist_ok=True)
     ended = {"closed": format_as_of(datetime.now(UTC)), "finished": not missing, "unfinished": missing}
     (fresh / "run.yaml").write_text(yaml.safe_dump(run_record(workspace) | ended, sort_keys=False))
     shutil.rmtree(record, ignore_errors=True)

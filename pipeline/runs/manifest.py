@@ -51,12 +51,10 @@ def write_manifest(workspace: Path, graph: Graph, address: str, attempt: dict[st
     return manifest
 
 
-def read_manifests(workspace: Path) -> dict[str, dict[str, Any]]:
-    """Every manifest of a run (open or closed), by stage address."""
-    for folder in (workspace / RUN_FOLDER / "manifests", workspace / "manifests"):
-        if folder.is_dir():
-            return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return {}
+def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every manifest of a run (its workspace or its record), by stage address."""
+    manifests = manifest_path(folder, "any").parent
+    return {path.stem: json.loads(path.read_text()) for path in sorted(manifests.glob("[!.]*.json"))}
 
 
 def _locked(workspace: Path, address: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Outputs appear at their final path whole or not at all.
 
 DVC deletes a stage's outputs before it runs it, and a killed command used to leave torn ones behind (10 of 24 times).
-Here a stage writes into `.run/staging/`, and what it wrote is flushed to the disk and renamed into place.
+Here a stage writes into `run/staging/`, and what it wrote is flushed to the disk and renamed into place.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def open_workspace(settings: Settings, request: RunRequest, checkout: Path = CHE
         log.info("the workspace is already open: %s", workspace)
         return workspace
     record = record_path(settings, request.run_id)
-    known = run_record(record) if record.exists() else None
+    known = run_record(record) if (record / "run.yaml").exists() else None
     commit = _resolve(checkout, known["commit"] if known else request.git_ref)
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.home, prefix="opening-") as scratch:
@@ -113,8 +113,8 @@ def _restore(record: Path, workspace: Path) -> None:
     for name in ("run.yaml", "params.yaml", "dvc.lock"):
         if (record / name).exists():
             shutil.copyfile(record / name, workspace / name)
-    if (record / "manifests").is_dir():
-        shutil.copytree(record / "manifests", workspace / ".run" / "manifests")
+    if (record / "run").is_dir():
+        shutil.copytree(record / "run", workspace / "run")
     # what the cache no longer holds is made again by its stage
     python_in(workspace, "-m", "dvc", "checkout", "--quiet", "--force")
 
@@ -161,7 +161,7 @@ def _refuse_other_graph(checkout: Path, workspace: Path, ref: str) -> None:
 
 def _effective_params(workspace: Path, request: RunRequest) -> dict[str, Any]:
     from pipeline.data.dataset import dataset_targets
-    from pipeline.data.sources import source_digests
+    from pipeline.data.digests import source_digests
 
     params = read_params(workspace / "params.yaml")
     if request.data is not None:

@@ -32,7 +32,7 @@ from pipeline.runs.publish import keep_for_inspection, publish, stage_outputs
 log = logging.getLogger(__name__)
 
 # What a run leaves beside its data; ignored by git and DVC.
-RUN_FOLDER = ".run"
+RUN_FOLDER = "run"
 SUMMARY = "summary.json"
 
 
