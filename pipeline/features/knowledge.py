@@ -13,6 +13,8 @@ A state includes the interaction that made it: who asks about a sequence asks on
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 MICROSECONDS = {"day": 86_400_000_000, "hour": 3_600_000_000, "minute": 60_000_000, "second": 1_000_000}
@@ -33,15 +35,18 @@ def in_knowledge_order(interactions: pl.DataFrame, *keys: str) -> pl.DataFrame:
     )
 
 
-def bucket_width(interactions: pl.DataFrame) -> int:
-    """Width in microseconds of the buckets of tables that keep one state a bucket and not one an interaction.
+def bucket_width(timestamps: Iterable[pl.Series]) -> int:
+    """Width in microseconds of the buckets of tables that keep one state a bucket, not one an interaction.
 
     A day; less where the data spans so few days (a made-up clock may tick in seconds) that states would be stale.
+
+    Args:
+        timestamps: of the interactions of each domain.
     """
-    if interactions.height == 0:
+    times = [series.to_physical() for series in timestamps if len(series)]
+    if not times:
         return DAY
-    times = interactions["timestamp"].to_physical()
-    span = int(times.max()) - int(times.min())  # type: ignore[arg-type]
+    span = max(int(series.max()) for series in times) - min(int(series.min()) for series in times)  # type: ignore[arg-type]
     for width in MICROSECONDS.values():
         if span // width >= FEWEST_BUCKETS:
             return width
