@@ -1,0 +1,55 @@
+# The way in: `make run`, `make test`. `make` alone lists everything.
+
+# The first of these that is new enough; `make PYTHON=/path/to/python` overrules it.
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+if-new-enough = $(shell $(1) $(NEW_ENOUGH) && echo $(1))
+PYTHON ?= $(or $(call if-new-enough,python3),$(call if-new-enough,python3.11),$(call if-new-enough,python3.12), \
+  $(call if-new-enough,python3.13),$(call if-new-enough,python3.14))
+
+WARMSTART := .venv/bin/warmstart
+PYTEST := -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help venvs run test lint up down status doctor clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venvs: ## both environments, made on first use and when requirements/ changes
+	@python="$(PYTHON)"; "$${python:-false}" $(NEW_ENOUGH) || { echo "Warmstart needs Python 3.11 or newer," \
+	  "and $${python:-python3} is not: install one, or name one with make PYTHON=/path/to/python3.11"; exit 1; }; \
+	"$$python" requirements/install.py
+
+run: venvs ## raw rows to a promoted model: DATA=folder TARGETS="a b" AS_OF=2026-01-01 SET="pretrain.epochs=3"
+	@$(WARMSTART) run $(if $(DATA),--data "$$DATA") $(if $(TARGETS),--targets "$$TARGETS") \
+	  $(if $(AS_OF),--as-of "$$AS_OF") $(if $(SET),--set "$$SET")
+
+test: venvs ## the whole suite, each part in the environment that it tests
+	@status=0; \
+	PYTHONPATH=. .venv-airflow/bin/python $(PYTEST) tests/dags || status=1; \
+	.venv/bin/python $(PYTEST) tests --ignore=tests/dags || status=1; \
+	exit $$status
+
+lint: venvs ## ruff, ruff-format, mypy
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+up down status doctor: venvs
+	@$(WARMSTART) $@
+
+up: ## start the local servers
+down: ## stop them, and everything they have started
+status: ## what runs, where, since when
+doctor: ## what is wrong, and what to do about it
+
+bench-%: venvs ## benchmarks/NAME.py, its figures to $WARMSTART_HOME/bench/NAME.json
+	@.venv/bin/python benchmarks/$*.py
+
+clean: ## stop the servers; remove environments and caches (runs, models and records in .warmstart stay)
+	@if [ -x $(WARMSTART) ]; then $(WARMSTART) down; fi
+	rm -rf .venv .venv-airflow .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find pipeline dags tests feature_repo benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .warmstart: every run, model and record
+	rm -rf .warmstart
