@@ -1,0 +1,119 @@
+"""validate: hold every table to its contract; bad rows go to quarantine, a broken contract stops the run (65).
+
+The report and the quarantine are complete before the stage raises: whoever has to act finds the rows there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+from pydantic import Field, field_validator
+
+from pipeline.contracts.rules import contract
+from pipeline.data.schema import TABLES, TableName, read_table, schema_of, utc, write_table
+from pipeline.exit_codes import DataBrokeContract
+from pipeline.runs.contract import Folders, Job, StageParams, Summary
+
+log = logging.getLogger(__name__)
+ORDER: tuple[TableName, ...] = ("items", "users", "interactions")  # interactions are judged against the valid items
+
+
+class Params(StageParams):
+    """Parameters of validate."""
+
+    as_of: datetime = Field(description="exclusive upper bound in UTC; without a zone it is UTC")
+    max_quarantined_share: float = Field(
+        default=0.05, ge=0, le=1, description="of a table's rows; above it the run stops"
+    )
+
+    @field_validator("as_of")
+    @classmethod
+    def _in_utc(cls, as_of: datetime) -> datetime:
+        return utc(as_of)
+
+
+def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
+    """Write the valid rows, the quarantine and the report.
+
+    Raises:
+        DataBrokeContract: a table rule is broken, or too many rows are; the sentence names rule, rows and an example.
+    """
+    from pipeline.contracts.check import Surroundings, Verdict, check
+    from pipeline.contracts.report import write_report
+
+    snapshot = inputs["data/snapshot"]
+    dataset = json.loads((snapshot / "dataset.json").read_text("utf-8"))
+    verdicts: dict[tuple[str, str], Verdict] = {}
+    for domain, described in dataset["domains"].items():
+        known_items = pl.Series([], dtype=pl.String)
+        for table in ORDER:
+            around = Surroundings(params.as_of, described["role"], known_items, dataset.get("events", ()))
+            frame = read_table(snapshot / domain / f"{table}.parquet")
+            verdict = check(frame, contract(table), around, f"{domain}/{table}")
+            if table == "items":
+                known_items = verdict.kept.get_column("item_id", default=known_items)
+            verdicts[domain, table] = verdict
+            _write_rows(verdict, domain, table, outputs)
+            log.info(
+                "%s/%s: %s rows, %s quarantined", domain, table, f"{len(frame):,}", f"{len(verdict.quarantined):,}"
+            )
+    shutil.copyfile(snapshot / "dataset.json", outputs["data/valid"] / "dataset.json")
+    ordered = {(domain, table): verdicts[domain, table] for domain in dataset["domains"] for table in TABLES}
+    write_report(ordered, outputs["reports/validation"], params.as_of, params.max_quarantined_share)
+    complaints = [line for key, verdict in ordered.items() for line in complaints_of(key, verdict, params)]
+    if complaints:
+        more = f" {len(complaints) - 1} more in" if len(complaints) > 1 else " See"
+        raise DataBrokeContract(f"{complaints[0]}{more} reports/validation/index.html.")
+    rows = sum(len(v.kept) for (_, table), v in ordered.items() if table == "interactions")
+    quarantined = sum(len(v.quarantined) for v in ordered.values())
+    total = sum(len(v.kept) for v in ordered.values()) + quarantined
+    return Summary(
+        found=f"{rows:,} valid interactions, {quarantined:,} rows quarantined ({quarantined / max(1, total):.1%})",
+        metrics={"valid_interactions": float(rows), "quarantined_rows": float(quarantined)},
+    )
+
+
+def _write_rows(verdict: Any, domain: str, table: TableName, outputs: Folders) -> None:
+    for frame, name in ((verdict.kept, "data/valid"), (verdict.quarantined, "data/quarantine")):
+        extra = ["rule"] if name == "data/quarantine" else []
+        path = outputs[name] / domain / f"{table}.parquet"
+        schema = schema_of(table, frame.columns)
+        if any(outcome.rule.level == "layout" for outcome in verdict.stopped_by):
+            write_table(frame, path)  # its columns are not the canonical ones: as it came
+        else:
+            write_table(frame, path, _with(schema, extra))
+
+
+def _with(schema: Any, texts: list[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.schema([*schema, *((name, pa.string()) for name in texts)])
+
+
+def complaints_of(key: tuple[str, str], verdict: Any, params: Params) -> list[str]:
+    """One sentence per reason to stop: rule, rows, an example."""
+    from pipeline.contracts.report import readable
+
+    name = "/".join(key)
+    total = len(verdict.kept) + len(verdict.quarantined)
+    lines = []
+    for outcome in verdict.stopped_by:
+        example = readable(outcome.example)
+        shown = f", e.g. {json.dumps(example, ensure_ascii=False)}" if example else ""
+        unit = "columns" if outcome.rule.level == "layout" else f"of {len(verdict.kept):,} rows"
+        lines.append(f"{name} broke the rule {outcome.rule.rule} ({outcome.rule.why}) {outcome.rows:,} {unit}{shown}.")
+    share = len(verdict.quarantined) / max(1, total)
+    if share > params.max_quarantined_share:
+        worst = max((o for o in verdict.outcomes if o.rule.level == "row"), key=lambda outcome: outcome.rows)
+        example = json.dumps(readable(worst.example), ensure_ascii=False)
+        lines.append(
+            f"{name}: {len(verdict.quarantined):,} of {total:,} rows ({share:.1%}) broke a row rule, more than "
+            f"validate.max_quarantined_share = {params.max_quarantined_share:.1%}; most often {worst.rule.rule} "
+            f"({worst.rows:,} rows, e.g. {example})."
+        )
+    return lines
