@@ -15,7 +15,7 @@ os.environ |= {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home}/airflow.db",
 }
 
-import pytest
+import pytest  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -41,9 +41,7 @@ def test_backfilled_runs_learn_up_to_their_own_day(dag):
     from airflow.serialization.serialized_objects import DagSerialization
 
     serialized = DagSerialization.from_dict(DagSerialization.to_dict(dag))
-    infos = serialized.iter_dagrun_infos_between(
-        pendulum.datetime(2026, 2, 1), pendulum.datetime(2026, 2, 3, 23)
-    )
+    infos = serialized.iter_dagrun_infos_between(pendulum.datetime(2026, 2, 1), pendulum.datetime(2026, 2, 3, 23))
     found = [as_of_of("backfill", info.run_after) for info in infos]
     assert found == [f"2026-02-0{day}T00:00:00Z" for day in (1, 2, 3)]
 

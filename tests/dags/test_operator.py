@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -110,9 +111,7 @@ def test_the_group_ends_with_its_worker(interpreter, tmp_path):
         "ProcessOperator(task_id='t', words=[]).execute({'run_id': 'r'})\n"
     )
     home = interpreter('echo $$ > "$WARMSTART_HOME/child"; exec sleep 300')
-    import sys
-
-    worker = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": os.getcwd()})
+    worker = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     child = _wait_for_pid(home / "child", seconds=60)
     worker.send_signal(signal.SIGKILL)
     worker.wait()

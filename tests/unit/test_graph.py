@@ -24,7 +24,7 @@ def test_edges_follow_from_outputs(tmp_path):
             "stages:\n"
             "  a: {cmd: x, deps: [pipeline/data], outs: [data/a]}\n"
             "  b: {foreach: '${targets}', do: {cmd: y, deps: [data/a], outs: ['models/b/${item}']}}\n"
-            "  c: {foreach: '${targets}', do: {cmd: z, deps: [data/a, 'models/b/${item}'], outs: ['reports/${item}']}}\n",
+            "  c: {foreach: '${targets}', do: {cmd: z, deps: [data/a, 'models/b/${item}'], outs: ['c/${item}']}}\n",
         )
     )
     assert graph.addresses(["t", "u"]) == {

@@ -22,7 +22,7 @@ from pipeline.runs.wrapper import run_stage
 GRAPH = """
 stages:
   above: {cmd: x, params: [], outs: [data/above]}
-  toy: {cmd: python -m pipeline stage toy, deps: [data/above], params: [toy], outs: [data/toy, reports/toy], meta: {cpus: 1}}
+  toy: {cmd: x, deps: [data/above], params: [toy], outs: [data/toy, reports/toy], meta: {cpus: 1}}
   each: {foreach: "${targets}", do: {cmd: x, deps: [data/above], params: [], outs: ["models/each/${item}"]}}
 """
 

@@ -1,0 +1,113 @@
+"""One real stack for all end-to-end tests: PostgreSQL, MLflow, Airflow with its scheduler; runs of the tiny world."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.follow.airflow_api import DAG, AirflowApi
+from pipeline.runs.manifest import read_manifests
+from pipeline.runs.workspace import record_path, workspace_path
+from pipeline.settings import Settings
+from pipeline.stack.credentials import airflow_passwords
+from tests.stack_fixture import running_stack
+
+# Small enough that a whole run takes a minute; the stages, servers and code paths are the real ones.
+EPOCHS = ["pretrain.epochs=2", "transfer.epochs=2", "distill.epochs=2", "prune.recovery_epochs=1"]
+QUICK = ["embed.encoder=hashing", *EPOCHS]
+TINY = {"data": "world:tiny", "as_of": "2026-01-01", "overrides": QUICK}
+
+
+@dataclass
+class Night:
+    """A stack and what a test does with it."""
+
+    settings: Settings
+    api: AirflowApi
+
+    def run(self, seconds: float = 300, **conf: Any) -> Ended:
+        """Trigger a run of the tiny world and wait for its end."""
+        return self.wait(self.trigger(**conf), seconds)
+
+    def trigger(self, **conf: Any) -> str:
+        return self.api.trigger({**TINY, **conf})
+
+    def wait(self, run_id: str, seconds: float = 300) -> Ended:
+        wait_until(lambda: self.api.run_state(run_id) in ("success", "failed"), seconds, f"the end of {run_id}")
+        tasks = {self.name(task): task for task in self.api.tasks(run_id)}
+        return Ended(run_id, self.api.run_state(run_id), tasks, self.settings)
+
+    def task_state(self, run_id: str, name: str) -> str | None:
+        return {self.name(t): t["state"] for t in self.api.tasks(run_id)}.get(name)
+
+    def patch_task(self, run_id: str, task_id: str, **body: Any) -> None:
+        answer = self.api._send("PATCH", f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}", json=body)
+        assert answer.status_code == 200, answer.text
+
+    def log_of(self, run_id: str, task_id: str, attempt: int = 1) -> str:
+        path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        return str(self.api._get(path, params={"map_index": -1, "full_content": "true"}))
+
+    @staticmethod
+    def name(task: dict[str, Any]) -> str:
+        short = task["task_id"].rpartition(".")[2]
+        return f"{short}[{task['map_index']}]" if task["map_index"] >= 0 else short
+
+
+@dataclass
+class Ended:
+    """A run that has ended."""
+
+    run_id: str
+    state: str
+    tasks: dict[str, dict[str, Any]]
+    settings: Settings
+
+    @property
+    def record(self) -> Path:
+        return record_path(self.settings, self.run_id)
+
+    @property
+    def workspace(self) -> Path:
+        return workspace_path(self.settings, self.run_id)
+
+    @property
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        return read_manifests(self.record)
+
+    @property
+    def output_digests(self) -> dict[str, str]:
+        """md5 of every output, by path, from the run's dvc.lock."""
+        stages = yaml.safe_load((self.record / "dvc.lock").read_text())["stages"]
+        return {out["path"]: out["md5"] for body in stages.values() for out in body["outs"]}
+
+    def states(self) -> dict[str, str]:
+        return {name: task["state"] for name, task in self.tasks.items()}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for `condition`; fails the test after `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory) -> Iterator[Night]:
+    with running_stack(tmp_path_factory.mktemp("night") / "home") as settings:
+        api = AirflowApi(settings.airflow_uri, "admin", airflow_passwords(settings)["admin"])
+        api.await_dag()
+        yield Night(settings, api)
+
+
+@pytest.fixture(scope="session")
+def first(night) -> Ended:
+    """The first run: everything is new."""
+    return night.run()

@@ -1,0 +1,90 @@
+"""What goes wrong in a night: bad input, a stage marked failed, a server that goes away. Nothing is lost."""
+
+from __future__ import annotations
+
+import json
+
+import psutil
+import pytest
+import yaml
+
+from pipeline.exit_codes import BadConfiguration
+from pipeline.stack.supervision import Supervisor
+from tests.e2e.conftest import QUICK, wait_until
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"overrides": ["pretrain.lerning_rate=1"]}, "did you mean pretrain.learning_rate"),
+        ({"overrides": ["pretrain.epochs=many"]}, "pretrain.epochs is 'many'"),
+        ({"targets": ["harbor"]}, "harbour"),
+        ({"git_ref": "no-such-branch"}, "no-such-branch"),
+        ({"data": "/no/such/folder"}, "/no/such/folder"),
+    ],
+)
+def test_a_wrong_request_is_refused_once_with_a_sentence(night, asked, sentence):
+    ended = night.run(seconds=90, **asked)
+    assert ended.state == "failed"
+    assert ended.tasks["open"]["try_number"] == 1  # 78: never retried
+    [record] = [json.loads(p.read_text()) for p in (ended.record / "run" / "attempts" / "open").glob("*.json")]
+    assert record["exit_code"] == 78
+    assert sentence in record["message"]
+    assert ended.tasks["snapshot"]["state"] == "upstream_failed"
+
+
+def test_the_form_refuses_what_is_no_value(night):
+    with pytest.raises(BadConfiguration, match="as_of"):
+        night.trigger(as_of="yesterday")
+
+
+def test_a_broken_contract_stops_the_run_and_shows_the_rows(night, tmp_path):
+    world = {"name": "dirty", "world": {"size": "tiny", "dirt": 0.2}}
+    (tmp_path / "dataset.yaml").write_text(yaml.safe_dump(world))
+    ended = night.run(data=str(tmp_path))
+    assert ended.state == "failed"
+    assert ended.tasks["validate"]["state"] == "failed"
+    assert ended.tasks["validate"]["try_number"] == 1  # 65: never retried
+    assert ended.tasks["close"]["state"] == "success"
+    [record] = [json.loads(p.read_text()) for p in (ended.record / "run" / "attempts" / "validate").glob("*.json")]
+    assert record["exit_code"] == 65
+    assert ended.workspace.exists()  # kept for inspection
+    failed = ended.record / "run" / "failed" / "validate"
+    assert (failed / "reports/validation/index.html").exists()
+    assert list((failed / "data/quarantine").rglob("*.parquet"))
+
+
+def test_marking_a_task_failed_ends_its_processes(night):
+    run_id = night.trigger(overrides=["embed.encoder=hashing", "pretrain.epochs=1000", "pretrain.patience=1000"])
+    wait_until(lambda: bool(stage_processes("pretrain")), 120, "pretrain to start")
+    processes = stage_processes("pretrain")
+    night.patch_task(run_id, "pretrain", new_state="failed")
+    wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes), 40, "their end")
+    ended = night.wait(run_id, 90)
+    assert ended.state == "failed"
+    assert ended.tasks["close"]["state"] == "success"
+
+
+def test_mlflow_going_away_is_waited_for(night):
+    """It stops in the middle of a run; the stage that needs it ends with 75, is retried, and the run ends green."""
+    supervisor = Supervisor(night.settings)
+    run_id = night.trigger(overrides=[*QUICK, "seed=11"])
+    wait_until(lambda: night.task_state(run_id, "snapshot") == "success", 120, "snapshot")
+    supervisor.stop("mlflow")
+    wait_until(
+        lambda: "up_for_retry" in (night.task_state(run_id, s) for s in ("validate", "features")), 120, "a retry"
+    )
+    supervisor.start("mlflow")
+    ended = night.wait(run_id, 400)
+    assert ended.state == "success", ended.states()
+    assert max(task["try_number"] for task in ended.tasks.values()) > 1
+
+
+def stage_processes(name: str) -> list[psutil.Process]:
+    """The processes of a running stage: the task's command, DVC, and the stage itself."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "pipeline" in words and "stage" in words and name in words:
+            found.append(process)
+    return found
