@@ -37,6 +37,16 @@ def database_problem(settings: Settings) -> str | None:
     return None
 
 
+def database_clock(settings: Settings) -> float:
+    """What PostgreSQL takes for now, in seconds since the epoch."""
+    import psycopg
+
+    with psycopg.connect(maintenance_url(settings), connect_timeout=CONNECT_SECONDS) as connection:
+        row = connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
+    assert row is not None
+    return float(row[0])
+
+
 def missing_databases(settings: Settings) -> list[str]:
     """Which of the needed databases are not there.
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from pipeline.settings import Settings
+from pipeline.stack import machine_checks, server_checks
+from pipeline.stack.check import ERROR, MARKS, OK, WARNING, Check
 
-OK, WARNING, ERROR = "ok", "warning", "error"
-MARKS = {OK: "[green]✓", WARNING: "[yellow]![/]", ERROR: "[red]✗"}
+__all__ = ["ERROR", "MARKS", "OK", "WARNING", "Check", "doctor"]
 
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at. `fix` says what to do; empty when nothing is to be done."""
-
-    name: str
-    level: str
-    found: str
-    fix: str = ""
+CHECKS: list[Callable[[Settings], list[Check]]] = [
+    machine_checks.python,
+    machine_checks.environments,
+    machine_checks.git,
+    machine_checks.home,
+    machine_checks.memory,
+    server_checks.supervisor,
+    server_checks.ports,
+    server_checks.database,
+    server_checks.clock,
+    server_checks.mlflow,
+    server_checks.airflow,
+    server_checks.dags,
+    server_checks.dvc_remote,
+    server_checks.online_store,
+]
 
 
 def doctor(settings: Settings) -> list[Check]:
-    """All checks, in the order in which a person would repair things."""
-    return []
+    """All checks, in the order in which a person would repair things. Starts and changes nothing."""
+    return [found for check in CHECKS for found in check(settings)]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import OpenerDirector, ProxyHandler, build_opener
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from pipeline.settings import Settings
 from pipeline.stack.databases import database_problem
@@ -37,7 +36,7 @@ def airflow_problem(settings: Settings, since: float = 0.0) -> str | None:
     url = f"{settings.airflow_uri}/api/v2/monitor/health"
     try:
         health = json.loads(_get(url))
-    except (OSError, HTTPError, URLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return f"{url}: {_reason(error)}"
     for part in AIRFLOW_PARTS:
         found = health.get(part) or {}
@@ -49,16 +48,31 @@ def airflow_problem(settings: Settings, since: float = 0.0) -> str | None:
     return None
 
 
+def dag_import_errors(settings: Settings, user: str, password: str) -> list[tuple[str, str]]:
+    """(file, last line of the traceback) of every DAG file that Airflow could not import.
+
+    Raises:
+        OSError: the API does not answer, or refuses the user.
+    """
+    token_url = f"{settings.airflow_uri}/auth/token"
+    login = json.dumps({"username": user, "password": password}).encode()
+    token = json.loads(_get(Request(token_url, login, {"Content-Type": "application/json"})))["access_token"]
+    errors_url = f"{settings.airflow_uri}/api/v2/importErrors"
+    found = json.loads(_get(Request(errors_url, headers={"Authorization": f"Bearer {token}"})))["import_errors"]
+    return [(error["filename"], error["stack_trace"].strip().splitlines()[-1]) for error in found]
+
+
 def _problem(url: str) -> str | None:
     try:
         _get(url)
-    except (OSError, HTTPError, URLError) as error:
+    except OSError as error:
         return f"{url}: {_reason(error)}"
     return None
 
 
-def _get(url: str) -> bytes:
-    with opener(url).open(url, timeout=PROBE_SECONDS) as response:
+def _get(request: str | Request) -> bytes:
+    url = request if isinstance(request, str) else request.full_url
+    with opener(url).open(request, timeout=PROBE_SECONDS) as response:
         body: bytes = response.read()
     return body
 

@@ -53,7 +53,7 @@ def up(settings: Settings, say: Say = lambda text: None) -> None:
             end(marked(str(settings.home)))
         else:
             refuse_other_settings(settings, table)
-        ports.check(settings, table, running=_running(supervisor, fresh))
+        ports.check(settings, table, running=ports.running(supervisor))
         try:
             if fresh and table:
                 airflow_passwords(settings)
@@ -139,6 +139,7 @@ def _stop(settings: Settings, supervisor: Supervisor, say: Say) -> int:
     if supervisor.alive():
         say("stopping the servers")
         process = psutil.Process(supervisor.pid())
+        supervisor.stop_all(but="postgres")  # all at once; its own shutdown does one after the other
         supervisor.shutdown()
         psutil.wait_procs([process], timeout=60)
     left = marked(str(settings.home))
@@ -187,12 +188,6 @@ def _record(settings: Settings, table: list[Service]) -> str:
     return json.dumps(
         {"home": str(settings.home), "services": {service.name: asdict(service) for service in table}}, indent=2
     )
-
-
-def _running(supervisor: Supervisor, fresh: bool) -> set[str]:
-    if fresh:
-        return set()
-    return {p.name for p in supervisor.processes().values() if p.state in {"RUNNING", "STARTING", "STOPPING"}}
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pipeline.exit_codes import BadConfiguration
 from pipeline.settings import Settings
 from pipeline.stack.processes import describe, port_holder, port_is_free, stack_of
 from pipeline.stack.services import Service
+from pipeline.stack.supervision import Supervisor
 
 PORT_SETTING = {
     "airflow-api-server": "WARMSTART_AIRFLOW_PORT",
@@ -22,43 +23,46 @@ def check(settings: Settings, table: list[Service], running: set[str]) -> None:
     """
     wrong = problems(settings, [service for service in table if service.name not in running])
     if wrong:
-        raise BadConfiguration(" ".join(wrong))
+        raise BadConfiguration(" ".join(f"{what}: {fix}." for what, fix in wrong))
 
 
-def problems(settings: Settings, table: list[Service]) -> list[str]:
-    """One sentence for each port that a service of `table` cannot have."""
+def problems(settings: Settings, table: list[Service]) -> list[tuple[str, str]]:
+    """For each port that a service of `table` cannot have: what is wrong, and what to do."""
     found = []
-    taken: dict[int, str] = {}
+    given: dict[int, str] = {}
     for service in table:
         if service.port is None:
             continue
-        name = PORT_SETTING[service.name]
-        if other := taken.get(service.port):
-            found.append(f"Port {service.port} is given to both {other} and {name}: choose another for one of them.")
-        taken[service.port] = name
-        try:
-            free = port_is_free(settings.host, service.port)
-        except (OSError, OverflowError) as error:
-            found.append(f"{service.name} cannot listen on {settings.host}:{service.port} ({error}): set {name}.")
+        setting = PORT_SETTING[service.name]
+        if other := given.get(service.port):
+            found.append((f"{other} and {setting} are both {service.port}", "choose another port for one of them"))
             continue
-        if not free:
-            found.append(
-                f"Port {service.port} of {service.name} is in use by {holder(service.port)}; "
-                f"{advice(service.port, name)}."
-            )
+        given[service.port] = setting
+        try:
+            if not port_is_free(settings.host, service.port):
+                found.append(_taken(service.name, service.port, setting))
+        except (OSError, OverflowError) as error:
+            what = f"{service.name} cannot listen on {settings.host}:{service.port} ({error})"
+            found.append((what, f"set {setting} to a port that it may use"))
     return found
 
 
-def holder(port: int) -> str:
-    """The process that has the port, for people."""
-    process = port_holder(port)
-    return describe(process) if process else "a process that this user may not see"
+def _taken(service: str, port: int, setting: str) -> tuple[str, str]:
+    holder = port_holder(port)
+    if holder is None:
+        what = f"port {port} of {service} is in use by a process that this user may not see"
+        return what, f"set {setting} to a free port"
+    what = f"port {port} of {service} is in use by {describe(holder)}"
+    if home := stack_of(holder):
+        return (
+            what,
+            f"that is the stack of {home}: `WARMSTART_HOME={home} warmstart down`, or set {setting} to a free port",
+        )
+    return what, f"end it, or set {setting} to a free port"
 
 
-def advice(port: int, setting: str) -> str:
-    """How to get the port, or another one."""
-    process = port_holder(port)
-    home = stack_of(process) if process else None
-    if home:
-        return f"that is the stack of {home}: `WARMSTART_HOME={home} warmstart down`, or set {setting} to a free port"
-    return f"end it, or set {setting} to a free port"
+def running(supervisor: Supervisor) -> set[str]:
+    """The services that supervisord runs, and whose ports are therefore rightly in use."""
+    if not supervisor.alive():
+        return set()
+    return {p.name for p in supervisor.processes().values() if p.state in {"RUNNING", "STARTING", "STOPPING"}}

@@ -18,6 +18,7 @@ from pipeline.stack.processes import STACK_MARK
 from pipeline.stack.services import Service, stack_environment, stage_python
 
 START_SECONDS = 15
+ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
 
 def services_path(settings: Settings) -> Path:
@@ -32,7 +33,10 @@ def log_path(settings: Settings, service: str) -> Path:
 
 @dataclass(frozen=True)
 class Process:
-    """What supervisord says of one service. `state`: RUNNING, STARTING, BACKOFF, STOPPED, EXITED or FATAL."""
+    """What supervisord says of one service.
+
+    `state`: RUNNING, STARTING, BACKOFF (restarted soon), STOPPING, STOPPED, EXITED or FATAL (given up).
+    """
 
     name: str
     state: str
@@ -80,6 +84,18 @@ class Supervisor:
         except Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise
+
+    def stop_all(self, but: str) -> None:
+        """Stop all services at the same time, except one, and wait until they have."""
+        names = [p.name for p in self.processes().values() if p.name != but and p.state in ALIVE]
+        for name in names:
+            try:
+                self._call("stopProcess", name, False)
+            except Fault as fault:
+                if "NOT_RUNNING" not in fault.faultString:
+                    raise
+        while any(p.state in ALIVE for p in self.processes().values() if p.name in names):
+            time.sleep(0.05)
 
     def shutdown(self) -> None:
         """Stop all services, the last started first, and supervisord itself."""
