@@ -1,0 +1,107 @@
+"""An item is the sum of what it is and what it has been through.
+
+    item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  F · item features  +  ID vector
+
+The ID vector is dropped whole at random in training, so that content alone has to rank too; an item outside of
+training has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.models.spec import ModelSpec
+
+INITIAL_SPREAD = 0.02  # of table rows: logits start near zero, the loss at log(n_items)
+CONTENT_GAIN = 0.5  # of the projections: a unit content vector starts a few times louder than an untrained ID
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What is known of one domain's items; row 0 of everything is padding.
+
+    Attributes:
+        content: per modality, float32 [n_items + 1, width], rows of unit length, zeros where missing.
+        attributes: int64 [n_items + 1, A], hashed, 0 = padding.
+        features: float32 [n_items + 1, F].
+        trained: bool [n_items + 1], the item has training interactions.
+    """
+
+    content: Mapping[str, Tensor]
+    attributes: Tensor
+    features: Tensor
+    trained: Tensor
+
+    @property
+    def n_items(self) -> int:
+        """Padding not counted."""
+        return len(self.trained) - 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.trained.device
+
+
+class ItemEncoder(nn.Module):
+    """Vectors for any items of a catalogue."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.id_dropout = spec.id_dropout
+        self.content = nn.ModuleDict(
+            {name: nn.Linear(width, spec.width, bias=False) for name, width in spec.modalities}
+        )
+        self.attributes = nn.Embedding(1 + spec.attribute_buckets, spec.width, padding_idx=0)
+        self.features = nn.Linear(len(spec.item_features), spec.width, bias=False)
+        # One table for all domains: domain d owns rows first_row[d] … first_row[d] + n_items[d].
+        sizes = [1 + n_items for _, n_items in spec.domains]
+        self.first_row = dict(zip(spec.domain_names, [sum(sizes[:d]) for d in range(len(sizes))], strict=True))
+        self.ids = nn.Embedding(sum(sizes), spec.id_width)
+        self.up = nn.Linear(spec.id_width, spec.width, bias=False) if spec.id_width < spec.width else None
+        self._start()
+
+    def _start(self) -> None:
+        for projection in self.content.values():
+            nn.init.orthogonal_(projection.get_parameter("weight"), gain=CONTENT_GAIN)
+        nn.init.normal_(self.attributes.weight, std=INITIAL_SPREAD)
+        nn.init.zeros_(self.attributes.weight[0])
+        nn.init.normal_(self.ids.weight, std=INITIAL_SPREAD)
+        if self.features.in_features:
+            nn.init.normal_(self.features.weight, std=INITIAL_SPREAD)
+        if self.up is not None:
+            nn.init.orthogonal_(self.up.weight)
+
+    def forward(self, domain: str, catalogue: Catalogue, items: Tensor | None = None) -> Tensor:
+        """Encode items of one domain.
+
+        Args:
+            domain: one of the spec's.
+            catalogue: of that domain.
+            items: int64 [m] item indices; None is the whole catalogue with padding, [n_items + 1].
+
+        Returns:
+            float32 [m, width]; zeros for item 0.
+        """
+        every = slice(None) if items is None else items
+        indices = torch.arange(len(catalogue.trained), device=catalogue.device) if items is None else items  # (m,)
+        vectors = functional.embedding_bag(
+            catalogue.attributes[every], self.attributes.weight, mode="mean", padding_idx=0
+        )  # (m, D)
+        for name, projection in self.content.items():
+            vectors = vectors + projection(catalogue.content[name][every])
+        if self.features.in_features:
+            vectors = vectors + self.features(catalogue.features[every])
+        identity = self.ids(self.first_row[domain] + indices)  # (m, id_width)
+        keeps_id = catalogue.trained[every]  # (m,)
+        if self.training and self.id_dropout > 0:
+            # Not rescaled: a dropped item must look exactly like one that never had an ID.
+            keeps_id = keeps_id & (torch.rand(len(indices), device=vectors.device) >= self.id_dropout)
+        identity = identity * keeps_id[:, None]
+        vectors = vectors + (identity if self.up is None else self.up(identity))
+        return vectors * (indices > 0)[:, None]

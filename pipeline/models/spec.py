@@ -1,0 +1,87 @@
+"""The shape of a model: everything needed to rebuild it before its weights are read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One Transformer layer; after pruning, layers differ."""
+
+    heads: int
+    channels: int  # of the feed-forward part
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The shape of a `SequentialRecommender`.
+
+    Attributes:
+        width: of item vectors and of the trunk.
+        head_width: of one attention head; heads may be pruned, their width stays.
+        layers: from the first to the last.
+        max_length: items of history that are read; older ones are cut.
+        id_width: of the ID vectors; below `width` they pass through an up-projection (a low-rank item table).
+        attribute_buckets, profile_buckets: rows of the hashed attribute tables of items and of users.
+        modalities: name and width of each content vector, sorted by name.
+        item_features, profile_features: names, in column order.
+        domains: name and number of items of each domain with ID vectors here, in the order of the tables.
+        dropout, id_dropout: probabilities in training; an ID vector is dropped whole.
+    """
+
+    width: int
+    head_width: int
+    layers: tuple[LayerShape, ...]
+    max_length: int
+    id_width: int
+    attribute_buckets: int
+    profile_buckets: int
+    modalities: tuple[tuple[str, int], ...]
+    item_features: tuple[str, ...]
+    profile_features: tuple[str, ...]
+    domains: tuple[tuple[str, int], ...]
+    dropout: float = 0.0
+    id_dropout: float = 0.0
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        """In the order of the tables."""
+        return tuple(name for name, _ in self.domains)
+
+    def for_domains(self, *domains: tuple[str, int]) -> ModelSpec:
+        """The same model with ID vectors for other domains."""
+        return replace(self, domains=domains)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ModelSpec:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError: an attribute is missing.
+        """
+        return cls(
+            width=values["width"],
+            head_width=values["head_width"],
+            layers=tuple(LayerShape(**layer) for layer in values["layers"]),
+            max_length=values["max_length"],
+            id_width=values["id_width"],
+            attribute_buckets=values["attribute_buckets"],
+            profile_buckets=values["profile_buckets"],
+            modalities=tuple((name, width) for name, width in values["modalities"]),
+            item_features=tuple(values["item_features"]),
+            profile_features=tuple(values["profile_features"]),
+            domains=tuple((name, n_items) for name, n_items in values["domains"]),
+            dropout=values["dropout"],
+            id_dropout=values["id_dropout"],
+        )
+
+
+def uniform_layers(layers: int, heads: int, channels: int) -> tuple[LayerShape, ...]:
+    """`layers` equal layers."""
+    return (LayerShape(heads, channels),) * layers

@@ -1,0 +1,125 @@
+"""prune@T: remove heads and feed-forward channels physically, recover, export to ONNX.
+
+    warmstart stage prune --target harbour
+
+Recovery is distillation from the dense student. The exported graph is checked against torch before it is published.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+
+from pydantic import Field
+
+from pipeline.exit_codes import BadConfiguration
+from pipeline.runs.contract import Folders, Job, StageParams, Summary
+from pipeline.training.plan import Plan
+
+log = logging.getLogger(__name__)
+
+CALIBRATION_BATCHES = 16
+
+
+class Params(StageParams):
+    """Parameters of pruning, recovery and export."""
+
+    seed: int = Field(description="of every random draw")
+    keep_channels: float = Field(gt=0, le=1, description="share of each layer's feed-forward channels that stays")
+    keep_heads: float = Field(gt=0, le=1, description="share of each layer's attention heads that stays")
+    recovery_epochs: int = Field(ge=0, description="passes of recovery at most")
+    learning_rate: float = Field(gt=0, description="of AdamW in recovery")
+    weight_decay: float = Field(default=0.05, ge=0, description="of AdamW in recovery")
+    batch_users: int = Field(default=64, ge=1, description="sequences of a batch")
+    temperature: float = Field(default=2.0, gt=0, description="T of the dense student's opinion in recovery")
+    weight: float = Field(default=1.0, ge=0, description="λ of the dense student's opinion in recovery")
+    full_softmax_items: int = Field(
+        default=50_000, ge=0, description="catalogues up to this size are scored whole in training"
+    )
+    sampled_items: int = Field(default=2048, ge=1, description="uniform draws per batch for larger catalogues")
+    validation_users: int = Field(default=5000, ge=1, description="validation rows that are ranked")
+    top_k: int = Field(ge=1, description="items that one call of the served model returns")
+
+
+def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
+    """Make the served model.
+
+    Raises:
+        BadConfiguration: a layer would keep no head or no channel, or the loss became NaN.
+    """
+    import polars as pl
+
+    from pipeline.compression.agreement import check_agreement
+    from pipeline.compression.distill import Taught
+    from pipeline.compression.export import export_onnx
+    from pipeline.compression.importance import taylor_importance
+    from pipeline.compression.prune import Removed, least_important, without
+    from pipeline.data.training_set import load_domain
+    from pipeline.training.batches import EpochBatches
+    from pipeline.training.domains import open_domain
+    from pipeline.training.loop import fit
+    from pipeline.training.next_item import NextItem
+    from pipeline.training.randomness import make_deterministic
+    from pipeline.training.report_line import found_line
+    from pipeline.training.scoring import Validation
+    from pipeline.training.weights import load_model, save_model, write_history
+
+    assert job.target is not None
+    name, out = f"prune@{job.target}", outputs["models/served"]
+    device = make_deterministic(job.threads)
+    dense = load_model(inputs["models/student"], device)
+    data = load_domain(inputs["data/training"], job.target)
+    domain = open_domain(data, inputs["data/item_vectors"], dense.spec, device)
+    history: list[dict[str, float]] = []
+    if len(data.items) == 0:
+        removed = [Removed((), ()) for _ in dense.spec.layers]
+        model, why = dense, f"; {job.target} has no training interactions to calibrate with: nothing is removed"
+    else:
+        task = NextItem([domain], params.full_softmax_items, params.sampled_items)
+        batches = EpochBatches([domain.training], params.seed, 0, dense.spec.max_length, params.batch_users)
+        calibration = [batches[i] for i in range(min(CALIBRATION_BATCHES, len(batches)))]
+        try:
+            removed = least_important(
+                taylor_importance(dense, calibration, task), params.keep_heads, params.keep_channels
+            )
+        except ValueError as error:
+            raise BadConfiguration(f"{name}: {error}; raise prune.keep_heads or prune.keep_channels") from error
+        model, why = without(dense, removed), ""
+        log.info("%s: %s of %s parameters stay", name, f"{model.n_parameters:,}", f"{dense.n_parameters:,}")
+        if params.recovery_epochs:
+            validation = Validation([domain], params.validation_users, params.seed)
+            loss = Taught(task, dense, domain, params.weight, params.temperature)
+            history = fit(model, [domain.training], loss, validation, _plan(name, params), job.scratch / "prune")
+    graph = export_onnx(model, domain, params.top_k, out / "model.onnx")
+    items = pl.DataFrame({"item_id": data.item_ids[1:]}, schema={"item_id": pl.String})
+    items.write_parquet(out / "items.parquet", compression="zstd", statistics=False)
+    served = {
+        "domain": job.target,
+        "n_items": data.n_items,
+        "top_k": graph.top_k,
+        "parameters": graph.n_numbers,
+    }
+    save_model(out, model.cpu(), {"stage": "prune", "target": job.target, "seed": params.seed, "served": served})
+    (out / "removed_channels.json").write_text(
+        json.dumps({"layers": [asdict(layer) for layer in removed]}, sort_keys=True) + "\n", "utf-8"
+    )
+    write_history(out, history)
+    checked = check_agreement(graph, out, data)
+    found, metrics = found_line(model.n_parameters, history)
+    size = (out / "model.onnx").stat().st_size
+    found += f", {size / 2**20:.2f} MB of ONNX, torch and ONNX Runtime agree on {checked:,} users{why}"
+    return Summary(found, {**metrics, "bytes": size})
+
+
+def _plan(name: str, params: Params) -> Plan:
+    return Plan(
+        name=name,
+        seed=params.seed,
+        epochs=params.recovery_epochs,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        batch_users=params.batch_users,
+        patience=params.recovery_epochs,
+        judge_start=True,
+    )

@@ -1,0 +1,83 @@
+"""Losses of next-item prediction over the catalogue, all of it or a corrected sample.
+
+The candidates are chosen first, so that a teacher and a student can be compared on the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The items a batch is scored against.
+
+    Attributes:
+        items: int64 [m], item indices, distinct.
+        log_weight: float32 [m], added to logits inside the partition sum: 0 for a full catalogue, minus the log of
+            the expected count for sampled items.
+        complete: the candidates are the whole trained catalogue.
+    """
+
+    items: Tensor
+    log_weight: Tensor
+    complete: bool
+
+
+def full_candidates(trained: Tensor) -> Candidates:
+    """Every item with training interactions. `trained` is bool [n_items + 1].
+
+    Items that are not in training are no negatives: they were not there to be chosen, and as negatives they would be
+    pushed away from everybody, content and all.
+    """
+    items = torch.nonzero(trained).flatten()
+    return Candidates(items, torch.zeros(len(items), device=trained.device), complete=True)
+
+
+def sampled_candidates(trained: Tensor, targets: Tensor, n_uniform: int) -> Candidates:
+    """The batch's own targets and `n_uniform` uniform draws, each weighted by one over its chance to be here.
+
+    An item's chance: certain to be here if it is a target of this batch (in-batch negatives; popular items are nearly
+    always here), else that of being drawn at least once. So `Σ exp(logit + log_weight)` estimates the full partition
+    sum (Horvitz–Thompson): exactly for the part of the batch's targets, without bias for the rest.
+
+    Args:
+        trained: bool [n_items + 1].
+        targets: int64 [N], the items to be predicted.
+        n_uniform: draws, with replacement, from all trained items.
+    """
+    pool = torch.nonzero(trained).flatten()
+    drawn = pool[torch.randint(len(pool), (n_uniform,), device=pool.device)]
+    certain = torch.zeros_like(trained)
+    certain[targets] = True
+    here = certain.clone()
+    here[drawn] = True
+    items = torch.nonzero(here).flatten()
+    chance = 1.0 - (1.0 - 1.0 / len(pool)) ** n_uniform
+    log_weight = torch.where(certain[items], 0.0, -torch.log(torch.tensor(chance, device=pool.device)))
+    return Candidates(items, log_weight, complete=False)
+
+
+def next_item_loss(logits: Tensor, positives: Tensor, candidates: Candidates) -> Tensor:
+    """Mean cross-entropy, in nats, of the positives among the candidates.
+
+    Args:
+        logits: float32 [N, m], uncorrected.
+        positives: int64 [N], columns of `logits`.
+        candidates: of the columns. Positives must be certain candidates (log_weight 0), as both choices make them.
+    """
+    return functional.cross_entropy(logits + candidates.log_weight, positives)
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(teacher ‖ student) at temperature T, mean over rows (Hinton et al., arXiv 1503.02531).
+
+    Both are logits [N, m] of any classifier over the same columns. T² keeps the gradient's size when T changes.
+    """
+    log_student = functional.log_softmax(student / temperature, dim=1)
+    log_teacher = functional.log_softmax(teacher / temperature, dim=1)
+    return temperature**2 * functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")

@@ -1,0 +1,96 @@
+"""The task: every position predicts the next item among all items of its domain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pipeline.models.recommender import SequentialRecommender
+from pipeline.training.batches import Batch
+from pipeline.training.domains import Domain
+from pipeline.training.losses import Candidates, full_candidates, next_item_loss, sampled_candidates
+
+log = logging.getLogger(__name__)
+
+
+class NextItem:
+    """The dense causal loss of a batch, and the logits behind it."""
+
+    def __init__(self, domains: Sequence[Domain], full_softmax_items: int, sampled_items: int) -> None:
+        """Args:
+        domains: whose batches will come.
+        full_softmax_items: catalogues up to this size are scored whole.
+        sampled_items: uniform draws per batch for larger ones.
+        """
+        self._domains = {domain.name: domain for domain in domains}
+        self._full: dict[str, Candidates] = {}
+        self._sampled_items = sampled_items
+        for domain in domains:
+            full = full_candidates(domain.catalogue.trained)
+            if len(full.items) <= full_softmax_items:
+                self._full[domain.name] = full
+            how = "full softmax" if domain.name in self._full else f"softmax over {sampled_items:,} draws"
+            log.info("%s: %s of %s trained items", domain.name, how, f"{len(full.items):,}")
+
+    def __call__(self, model: SequentialRecommender, batch: Batch) -> Tensor:
+        """Mean cross-entropy over the batch's targets, in nats."""
+        candidates = self.candidates(batch)
+        logits = self.logits(model, batch, candidates)
+        return next_item_loss(logits, self.positives(batch, candidates), candidates)
+
+    def candidates(self, batch: Batch) -> Candidates:
+        """What the batch is scored against."""
+        if batch.domain in self._full:
+            return self._full[batch.domain]
+        trained = self._domains[batch.domain].catalogue.trained
+        targets = torch.from_numpy(batch.targets[batch.targets > 0]).to(trained.device)
+        return sampled_candidates(trained, targets, self._sampled_items)
+
+    def positives(self, batch: Batch, candidates: Candidates) -> Tensor:
+        """int64 [N]: the column of each target, row by row of the batch."""
+        targets = torch.from_numpy(batch.targets[batch.targets > 0]).to(candidates.items.device)
+        return torch.searchsorted(candidates.items, targets)  # candidates ascend
+
+    def logits(self, model: SequentialRecommender, batch: Batch, candidates: Candidates) -> Tensor:
+        """float32 [N, m]; see `logits_of`."""
+        return logits_of(model, self._domains[batch.domain], batch, candidates)
+
+
+def logits_of(
+    model: SequentialRecommender,
+    domain: Domain,
+    batch: Batch,
+    candidates: Candidates,
+    vectors: Tensor | None = None,
+) -> Tensor:
+    """Every position with a target against every candidate.
+
+    Args:
+        model: the model that scores.
+        domain: the batch's, opened with the model's spec.
+        batch: of N targets.
+        candidates: m items, as chosen for this batch.
+        vectors: the model's item vectors [n_items + 1, D] where they are known already.
+
+    Returns:
+        float32 [N, m], uncorrected.
+    """
+    device = domain.catalogue.device
+    history = torch.from_numpy(batch.history).to(device)  # (B, L)
+    columns = candidates.items
+    if vectors is None and candidates.complete:
+        vectors = model.item_vectors(domain.name, domain.catalogue)
+    elif vectors is None:  # only the items that occur are encoded; row 0 stays padding
+        padding = torch.zeros(1, dtype=torch.int64, device=device)
+        needed = torch.unique(torch.cat([padding, history.flatten(), candidates.items]))
+        vectors = model.item_vectors(domain.name, domain.catalogue, needed)
+        history, columns = torch.searchsorted(needed, history), torch.searchsorted(needed, columns)
+    users = torch.from_numpy(batch.users).to(device)
+    states = model.states(
+        domain.name, vectors, history, domain.profile_features[users], domain.profile_attributes[users]
+    )  # (B, 1 + L, D)
+    wanted = torch.from_numpy(batch.targets > 0).to(device)
+    return states[wanted] @ vectors[columns].T

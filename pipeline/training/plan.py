@@ -1,0 +1,85 @@
+"""How to train, and the parameters that every training stage shares. No torch: the command line reads this too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from pipeline.runs.contract import StageParams
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train.
+
+    Attributes:
+        name: of the stage (and target), for messages and to tell checkpoints apart.
+        seed: of everything random.
+        epochs: passes at most.
+        learning_rate: at the end of the warm-up; decays to a tenth along a cosine.
+        weight_decay: of matrices and tables, not of norms and biases.
+        batch_users: rows of a batch.
+        patience: epochs without a better validation before training stops.
+        temperature: see `EpochBatches`.
+        average: decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
+        judge_start: validate the initial weights too; training then ends no worse than it began.
+        warm_up: share of all steps.
+        clip: largest norm of the gradient.
+        checkpoint_seconds: between checkpoints; has no influence on the result.
+    """
+
+    name: str
+    seed: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    batch_users: int
+    patience: int
+    temperature: float = 1.0
+    average: float = 0.0
+    judge_start: bool = False
+    warm_up: float = 0.05
+    clip: float = 1.0
+    checkpoint_seconds: float = 20.0
+
+    def rate(self, step: int, total: int) -> float:
+        """The learning rate of a step, from 0."""
+        warm = max(1, round(self.warm_up * total))
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        progress = min(1.0, (step - warm) / max(1, total - warm))
+        return self.learning_rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
+class TrainingParams(StageParams):
+    """What every stage that trains has to know."""
+
+    seed: int = Field(description="of every random draw")
+    epochs: int = Field(ge=1, description="passes over the training sequences at most")
+    learning_rate: float = Field(gt=0, description="of AdamW, after the warm-up")
+    weight_decay: float = Field(default=0.05, ge=0, description="of AdamW, on matrices and tables")
+    batch_users: int = Field(default=64, ge=1, description="sequences of a batch")
+    patience: int = Field(default=4, ge=1, description="epochs without a better validation before training stops")
+    average: float = Field(default=0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 is none")
+    full_softmax_items: int = Field(
+        default=50_000, ge=0, description="catalogues up to this size are scored whole in training"
+    )
+    sampled_items: int = Field(default=2048, ge=1, description="uniform draws per batch for larger catalogues")
+    validation_users: int = Field(default=5000, ge=1, description="validation rows per domain that are ranked")
+
+    def plan(self, name: str, temperature: float = 1.0, judge_start: bool = False) -> Plan:
+        """These parameters as a plan."""
+        return Plan(
+            name=name,
+            seed=self.seed,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            batch_users=self.batch_users,
+            patience=self.patience,
+            temperature=temperature,
+            average=self.average,
+            judge_start=judge_start,
+        )

@@ -1,0 +1,75 @@
+"""A torch model behind the evaluator's `Scorer`, and the validation that picks the best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from pipeline.data.sequences import Array
+from pipeline.evaluation.metrics import ndcg
+from pipeline.evaluation.ranking import Requests, rank_holdout
+from pipeline.models.padding import left_padded
+from pipeline.models.recommender import SequentialRecommender
+from pipeline.training.domains import Domain
+from pipeline.training.randomness import generator
+
+ENCODE_ROWS = 512  # users whose histories are encoded at a time
+
+
+class ModelScorer:
+    """Scores of a model for one domain; the catalogue is encoded once."""
+
+    def __init__(self, model: SequentialRecommender, domain: Domain) -> None:
+        self._model = model.eval()
+        self._domain = domain
+        with torch.inference_mode():
+            self._vectors = model.item_vectors(domain.name, domain.catalogue)  # (n_items + 1, D)
+
+    @torch.inference_mode()
+    def scores(self, requests: Requests) -> Array:
+        """float32 [B, n_items + 1]."""
+        order = np.argsort([len(history) for history in requests.histories], kind="stable")
+        states = torch.empty(len(requests), self._vectors.shape[1], device=self._vectors.device)
+        for start in range(0, len(order), ENCODE_ROWS):
+            rows = order[start : start + ENCODE_ROWS]
+            history = left_padded([requests.histories[row] for row in rows], self._model.spec.max_length)
+            users = torch.from_numpy(requests.users[rows].astype(np.int64)).to(states.device)
+            encoded = self._model.states(
+                self._domain.name,
+                self._vectors,
+                torch.from_numpy(history).to(states.device),
+                self._domain.profile_features[users],
+                self._domain.profile_attributes[users],
+            )
+            states[torch.from_numpy(rows).to(states.device)] = encoded[:, -1]
+        return (states @ self._vectors.T).cpu().numpy()
+
+
+class Validation:
+    """Masked NDCG@10 on validation rows, by full ranking; the mean over domains."""
+
+    def __init__(self, domains: Sequence[Domain], limit: int, seed: int) -> None:
+        self._held = []
+        for domain in domains:
+            holdout = domain.data.holdout("validation")
+            rows = np.arange(len(holdout))
+            if len(rows) > limit:  # drawn once and for all: epochs are compared on the same rows
+                draws = generator(seed, "validation", domain.name)
+                rows = np.sort(draws.choice(len(rows), limit, replace=False))
+            if len(rows):
+                self._held.append((domain, holdout, rows))
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that are ranked; 0 means that nothing can be validated."""
+        return sum(len(rows) for _, _, rows in self._held)
+
+    def __call__(self, model: SequentialRecommender) -> float | None:
+        """The figure to stop by; None where there are no rows."""
+        values = []
+        for domain, holdout, rows in self._held:
+            ranks = rank_holdout(ModelScorer(model, domain), holdout, domain.data.n_items, rows)
+            values.append(float(ndcg(ranks.masked, 10).mean()))
+        return float(np.mean(values)) if values else None
