@@ -50,7 +50,11 @@ def stage(name: str, target: Annotated[str | None, typer.Option()] = None) -> No
     from pipeline.runs.wrapper import run_stage
 
     _log_to_stderr()
-    raise typer.Exit(run_stage(Path.cwd(), name, target))
+    code = run_stage(Path.cwd(), name, target)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # the outputs are on the disk; tearing down torch, duckdb and Feast takes a second and prints their leaks
+    os._exit(code)
 
 
 @app.command()
