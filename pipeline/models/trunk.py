@@ -73,7 +73,7 @@ class Trunk(nn.Module):
             float32 [B, 1 + L, D]; what stands at padding means nothing.
         """
         x = torch.cat([token[:, None], history], dim=1)  # (B, S, D), S = 1 + L
-        first = torch.ones_like(present[:, :1])
+        first = present.new_ones(present.shape[0], 1)
         keys = torch.cat([first, present], dim=1)  # (B, S)
         x = x + self.positions(keys.long().cumsum(1) - 1)
         x = functional.dropout(x, self.dropout, self.training)
