@@ -142,10 +142,11 @@ def _whole_table() -> Any:
     """The one batch definition of this process; every table is handed to it in turn."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read at import
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("contracts").add_dataframe_asset("table")
     return asset.add_batch_definition_whole_dataframe("all rows")
 
@@ -156,5 +157,8 @@ def _expectation(gx: Any, rule: Rule, values: Mapping[str, Any]) -> Any:
 
 
 def _to_pandas(frame: pl.DataFrame) -> Any:
-    """As pandas: text as objects, missing as None or NaT. Infinity and NaN in `value` have their own column."""
-    return frame.to_pandas(use_pyarrow_extension_array=False)
+    """As pandas, missing as NaN or NaT (NaN and infinity of `value` have a column of their own).
+
+    Text becomes categories: Great Expectations copies columns many times, and millions of text objects are not small.
+    """
+    return frame.with_columns(pl.col(pl.String).cast(pl.Categorical)).to_pandas()

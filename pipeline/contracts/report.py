@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ tr.some td{background:#fff6e0}code{font-size:.85em;word-break:break-all}.quiet{c
 tr.broken td{background:#4a2320}tr.some td{background:#453a1c}a{color:#7ab8f5}.quiet{color:#93a3b3}}
 """
 EXTERNAL = re.compile(
-    r"<script\b[^>]*>.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<iframe\b[^>]*>.*?</iframe>|<footer\b.*?</footer>",
+    r"<(script|picture|iframe|footer|nav)\b[^>]*>.*?</\1>|<(link|img|source)\b[^>]*>|url\(.https:[^)]*\)",
     re.S | re.I,
 )
+SITE_LINK = re.compile(r'href="(?:\.\./)+(index\.html|expectations/)[^"]*"')  # to a site that is not written
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 LOCAL_STYLE = (
     "*{box-sizing:border-box}.navbar,.btn,form{display:none}.text-success{color:#1a7f37}.text-danger{color:#b3261e}"
@@ -98,7 +100,6 @@ def data_docs_page(document: Any, as_of: datetime) -> str:
     """The data docs page of one validation result, without what it would fetch and without its random ids."""
     from great_expectations.core.run_identifier import RunIdentifier
     from great_expectations.render.renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view import DefaultJinjaPageView
 
     for one in document.results:  # a million rows are no reading matter; the partial lists stay
         for bulk in ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list"):
@@ -106,10 +107,20 @@ def data_docs_page(document: Any, as_of: datetime) -> str:
     document.meta["run_id"] = RunIdentifier(run_name=f"{as_of:%Y-%m-%dT%H:%M:%SZ}", run_time=as_of)
     for clocked in ("validation_time", "batch_markers", "validation_id", "checkpoint_id"):
         document.meta.pop(clocked, None)
-    html = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(document))
-    html = EXTERNAL.sub("", html).replace("</head>", f"<style>{STYLE}{LOCAL_STYLE}</style></head>")
+    html = _page_view().render(ValidationResultsPageRenderer().render(document))
+    html = SITE_LINK.sub('href="../../index.html"', EXTERNAL.sub("", html)).replace(
+        "</head>", f"<style>{STYLE}{LOCAL_STYLE}</style></head>"
+    )
     numbers: dict[str, str] = {}
     return UUID.sub(lambda match: numbers.setdefault(match.group(), f"id-{len(numbers)}"), html)
+
+
+@cache
+def _page_view() -> Any:
+    """One for all pages: each view compiles its templates anew."""
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    return DefaultJinjaPageView()
 
 
 def _index(found: dict[str, Any]) -> str:
@@ -123,15 +134,16 @@ def _index(found: dict[str, Any]) -> str:
         state = "broken" if stops else "some" if table["quarantined"] else ""
         rows.append(
             f'<tr class="{state}"><td><a href="#{name}">{name}</a>'
-            f"<td class=n>{table['rows']:,}<td class=n>{table['kept']:,}<td class=n>{table['quarantined']:,}<td class=n>{share:.2%}"
+            + "".join(f"<td class=n>{table[count]:,}" for count in ("rows", "kept", "quarantined"))
+            + f"<td class=n>{share:.2%}"
             f'<td><a href="great_expectations/{name}.html">data docs</a></tr>'
         )
         details.append(f'<h2 id="{name}">{name}</h2>{_rules(table["rules"])}')
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Validation {found['as_of']}</title><style>{STYLE}</style>\n"
-        f"<h1>Validation</h1><p>Rows before {found['as_of']}. A row that breaks a row rule goes to quarantine; more than "
-        f"{found['max_quarantined_share']:.1%} of a table there, or a broken table rule, stops the run.</p>\n"
+        f"<h1>Validation</h1><p>Rows before {found['as_of']}. A row that breaks a row rule goes to quarantine; more "
+        f"than {found['max_quarantined_share']:.1%} of a table there, or a broken table rule, stops the run.</p>\n"
         f"<table>{head}\n" + "\n".join(rows) + "\n</table>\n" + "\n".join(details) + "\n</html>\n"
     )
 

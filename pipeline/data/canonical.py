@@ -112,12 +112,8 @@ def _from_order(column: _Columns, rows: int) -> pl.Series:
         seconds = pl.int_range(rows, eager=True)
     else:
         seconds = _number(position, "position", column.where, pl.Int64)
-    return (
-        (pl.lit(ORDER_START).dt.cast_time_unit("us") + pl.duration(seconds=seconds))
-        .pipe(pl.select)
-        .to_series()
-        .cast(MOMENT)
-    )
+    start = int(ORDER_START.timestamp())
+    return ((seconds + start) * MICROSECONDS["s"]).cast(MOMENT)
 
 
 def _text(raw: pl.Series, name: str, where: str) -> pl.Series:
@@ -163,7 +159,7 @@ def _moment(raw: pl.Series, name: str, source: Source, where: str) -> pl.Series:
     if raw.dtype.is_numeric() or unit in MICROSECONDS:
         if unit not in MICROSECONDS:
             raise BadConfiguration(
-                f"{where}: {name} holds numbers such as {raw.drop_nulls().first()}; say what they count with "
+                f"{where}: {name} holds numbers such as {raw.drop_nulls().first()!s}; say what they count with "
                 "timestamp_unit: s, ms or us."
             )
         if raw.dtype.is_integer():

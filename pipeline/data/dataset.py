@@ -171,7 +171,7 @@ def load_dataset(data: str) -> Dataset:
         size = data.removeprefix(WORLD_PREFIX)
         if size not in SIZES:
             raise BadConfiguration(f"data: the synthetic world has no size {size!r}{nearest(size, list(SIZES))}.")
-        return Dataset(name=f"world-{size}", pseudonyms="public", world=WorldParams(size=size))
+        return Dataset(name=f"world-{size}", pseudonyms="public", world=WorldParams.model_validate({"size": size}))
     path = Path(data).expanduser()
     file = path / "dataset.yaml" if path.is_dir() else path
     try:
@@ -203,7 +203,10 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] != "extra_forbidden":
         return f"{place}: {fault['msg'].removeprefix('Value error, ')}, found {_brief(fault['input'])}."
     name = str(fault["loc"][-1])
-    model = {1: Dataset, 3: Domain}.get(len(fault["loc"]), Source) if fault["loc"][0] != "world" else WorldParams
+    models: dict[int, type[BaseModel]] = {1: Dataset, 3: Domain}
+    model = (
+        WorldParams if fault["loc"][0] == "world" and len(fault["loc"]) > 1 else models.get(len(fault["loc"]), Source)
+    )
     return f"{place}: there is no field {name!r}{nearest(name, [f for f in model.model_fields if f != 'root'])}."
 
 

@@ -4,7 +4,7 @@
   read twice; a file rewritten within its clock's resolution at equal size would be missed, as by DVC itself.
 * Remote files: what the store says of them (ETag, or size and time).
 * SQL: a table may change without a trace, so that its digest is never the same twice and every run reads it again,
-  unless `version:` names its state, or `version_query:` asks the database for it (`SELECT max(updated_at), count(*) …`).
+  unless `version:` names its state, or `version_query:` asks the database for it (`SELECT max(updated_at) …`).
 * Pseudonyms: the fingerprint of the key, since other pseudonyms are another snapshot.
 """
 

@@ -1,8 +1,8 @@
 """User ids leave this machine only as pseudonyms: keyed HMAC-SHA256, 16 hex digits.
 
 Without the key a pseudonym cannot be turned back by trying ids. The same user has the same pseudonym in every domain
-and every run on this machine. Broken ids stay recognisable for the contracts, without showing what stood there: a missing
-one stays missing, a blank one becomes "", one that is too long becomes 64 digits.
+and every run on this machine. Broken ids stay recognisable for the contracts, without showing what stood there: a
+missing one stays missing, a blank one becomes "", one that is too long becomes 64 digits.
 """
 
 from __future__ import annotations

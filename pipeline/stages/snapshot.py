@@ -61,11 +61,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             "start a new run."
         )
     key = PUBLIC_KEY if dataset.pseudonyms == "public" or dataset.world is not None else secret_key()
-    rows, first_row, best = 0, None, {}
+    rows, best = 0, {}
+    first_rows: list[datetime] = []
     for name, tables in _domains(dataset, params):
         sane = tables["interactions"].filter(pl.col("timestamp") >= EARLIEST)["timestamp"]
-        if len(sane):
-            first_row = min(filter(None, [first_row, sane.min()]))
+        first_rows += sane.bottom_k(1).to_list()
         known = _known_at(tables, params.as_of)
         rows += len(known["interactions"].filter(pl.col("timestamp") >= EARLIEST))
         frames = _pseudonymised(_complete(known), key)
@@ -75,10 +75,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         if "oracle_rank" in frames["interactions"].columns and "target" in dataset.roles[name]:
             best[name] = best_achievable(frames["interactions"])
         log.info("%s: %s interactions, %s items, %s users", name, *(f"{len(frames[t]):,}" for t in TABLES))
-    if first_row is not None and rows == 0:
+    if first_rows and rows == 0:
         raise BadConfiguration(
             f"as_of {params.as_of:%Y-%m-%dT%H:%M:%SZ} is not after the first interaction of {dataset.name} "
-            f"({first_row:%Y-%m-%dT%H:%M:%SZ}): nothing was known yet; give a later as_of."
+            f"({min(first_rows):%Y-%m-%dT%H:%M:%SZ}): nothing was known yet; give a later as_of."
         )
     _write_json(out / "dataset.json", _description(dataset, params))
     if best:
@@ -147,7 +147,9 @@ def _complete(tables: Tables) -> Tables:
 
 
 def _pseudonymised(tables: Tables, key: bytes) -> Tables:
-    hidden = {t: tables[t].with_columns(pseudonymise(tables[t]["user_id"], key)) for t in ("interactions", "users")}
+    hidden: Tables = {
+        t: tables[t].with_columns(pseudonymise(tables[t]["user_id"], key)) for t in ("interactions", "users")
+    }
     return {**tables, **hidden}
 
 

@@ -63,7 +63,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
                 "%s/%s: %s rows, %s quarantined", domain, table, f"{len(frame):,}", f"{len(verdict.quarantined):,}"
             )
     shutil.copyfile(snapshot / "dataset.json", outputs["data/valid"] / "dataset.json")
-    ordered = {(domain, table): verdicts[domain, table] for domain in dataset["domains"] for table in TABLES}
+    ordered: dict[tuple[str, str], Verdict] = {
+        (domain, table): verdicts[domain, table] for domain in dataset["domains"] for table in TABLES
+    }
     write_report(ordered, outputs["reports/validation"], params.as_of, params.max_quarantined_share)
     complaints = [line for key, verdict in ordered.items() for line in complaints_of(key, verdict, params)]
     if complaints:
@@ -110,10 +112,10 @@ def complaints_of(key: tuple[str, str], verdict: Any, params: Params) -> list[st
     share = len(verdict.quarantined) / max(1, total)
     if share > params.max_quarantined_share:
         worst = max((o for o in verdict.outcomes if o.rule.level == "row"), key=lambda outcome: outcome.rows)
-        example = json.dumps(readable(worst.example), ensure_ascii=False)
+        shown = json.dumps(readable(worst.example), ensure_ascii=False)
         lines.append(
             f"{name}: {len(verdict.quarantined):,} of {total:,} rows ({share:.1%}) broke a row rule, more than "
             f"validate.max_quarantined_share = {params.max_quarantined_share:.1%}; most often {worst.rule.rule} "
-            f"({worst.rows:,} rows, e.g. {example})."
+            f"({worst.rows:,} rows, e.g. {shown})."
         )
     return lines

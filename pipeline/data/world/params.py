@@ -69,23 +69,30 @@ class Market:
     shared: float
 
 
-def _markets(metro: tuple, valley: tuple, harbour: tuple, orchard: tuple) -> dict[str, Market]:
+# name, role, shared
+MARKETS: tuple[tuple[str, Literal["source", "target"], float], ...] = (
+    ("metro", "source", 0.0),
+    ("valley", "source", 0.2),
+    ("harbour", "target", 0.4),
+    ("orchard", "target", 0.3),
+)
+
+
+def _markets(*sizes: tuple[int, int, float]) -> dict[str, Market]:
     return {
-        "metro": Market("source", *metro, shared=0.0),
-        "valley": Market("source", *valley, shared=0.2),
-        "harbour": Market("target", *harbour, shared=0.4),
-        "orchard": Market("target", *orchard, shared=0.3),
+        name: Market(role, users, items, mean_length, shared)
+        for (name, role, shared), (users, items, mean_length) in zip(MARKETS, sizes, strict=True)
     }
 
 
-# (users, items, mean length) of metro, valley, harbour, orchard
+# (users, items, mean length) of MARKETS, in their order
 SIZES: dict[str, dict[str, Market]] = {
     "tiny": _markets((300, 150, 10), (250, 150, 10), (120, 110, 7), (120, 100, 7)),
     "small": _markets((3000, 900, 10), (2400, 700, 10), (500, 350, 8), (450, 280, 8)),
     "medium": _markets((40_000, 6_000, 14), (30_000, 4_500, 14), (2_500, 1_200, 9), (2_000, 900, 9)),
     "large": _markets((330_000, 20_000, 17), (250_000, 15_000, 17), (10_000, 3_000, 9), (8_000, 2_500, 9)),
 }
-TARGETS = tuple(name for name, market in SIZES["tiny"].items() if market.role == "target")
+TARGETS = tuple(name for name, role, _ in MARKETS if role == "target")
 
 
 class WorldParams(BaseModel):

@@ -74,8 +74,10 @@ class Ranker:
         key = segment + np.where(catalogue.available, 1 - catalogue.weight / self.scale, 1 - 1e-9)
         self.keys = np.sort(key, axis=1).ravel()
         self.segment_start = (np.arange(EPOCHS)[:, None] * count + catalogue.topic_start[:-1]).ravel()
-        before = np.cumsum(catalogue.available, axis=1) - catalogue.available  # available items before i in its epoch
-        self.rank_in_topic = before - before[:, catalogue.topic_start[:-1]][:, catalogue.topic]
+        before: Ints = (
+            np.cumsum(catalogue.available, axis=1) - catalogue.available
+        )  # available items before i in its epoch
+        self.rank_in_topic: Ints = before - before[:, catalogue.topic_start[:-1]][:, catalogue.topic]
 
     def rank(self, mix: Floats, epoch: Ints, item: Ints, seen: Ints) -> Ints:
         """[n] 1-based ranks. `mix` [n, K]; `epoch`, `item` [n]; `seen` [n, j] item indices."""
@@ -138,10 +140,10 @@ def simulate(
             items[rows, step] = chosen
             ranks[rows, step] = ranker.rank(mix, epoch, chosen, seen)
     present = items >= 0
-    user = np.repeat(np.arange(len(lengths)), lengths)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
     item = items[present].astype(np.int64)
-    taste = people.taste[members[user], catalogue.topic[item]]
-    return Visits(user, item, when[present], ranks[present].astype(np.int64), taste)
+    taste = people.taste[members[owner], catalogue.topic[item]]
+    return Visits(owner, item, when[present], ranks[present].astype(np.int64), taste)
 
 
 def _draw_unseen(
