@@ -5,6 +5,7 @@ Importing this module is cheap; opening a store imports Feast (seconds).
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import os
@@ -34,6 +35,7 @@ JOIN_KEYS = {
     "item_statistics": ("item_id", "domain"),
 }
 ROW = "row_number"
+LONGEST_PROJECT = 30  # PostgreSQL cuts names at 63 bytes; Feast appends the view
 
 
 def open_store(
@@ -97,8 +99,11 @@ def point_in_time_join(store: FeatureStore, rows: pl.DataFrame, service: str) ->
 
 
 def project_name(dataset: str) -> str:
-    """The Feast project of a dataset: projects allow letters, digits and underscores alone."""
-    return re.sub(r"[^a-z0-9]+", "_", dataset.lower()).strip("_") or "dataset"
+    """The Feast project of a dataset: letters, digits and underscores, short enough for names of tables."""
+    plain = re.sub(r"[^a-z0-9]+", "_", dataset.lower()).strip("_")
+    if plain and len(plain) <= LONGEST_PROJECT:
+        return plain
+    return f"{plain[:LONGEST_PROJECT]}_{hashlib.sha256(dataset.encode()).hexdigest()[:8]}".strip("_")
 
 
 def _repository() -> ModuleType:

@@ -91,6 +91,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         params.history_length,
         params.half_life_days,
     )
+    known = {"name": dataset["name"], "domains": list(roles)}
+    (features / "dataset.json").write_text(json.dumps(known, indent=2) + "\n", "utf-8")
     log.info("Feast: applying the feature repository, joining point-in-time")
     registry = job.scratch / "registry.db"
     registry.unlink(missing_ok=True)
