@@ -114,7 +114,7 @@ def torch_backend(files: Sequence[str], environment: Mapping[str, str]) -> list[
     Not where a wheel house already has torch: uv would look past it. Not where PyTorch's own index is out of reach:
     then the one from the ordinary index is taken, which on Linux brings CUDA along.
     """
-    if "requirements/stages.txt" not in files or "UV_TORCH_BACKEND" in environment:
+    if "requirements/stages.txt" not in files or environment.keys() & {"UV_TORCH_BACKEND", "UV_NO_INDEX"}:
         return []
     for place in filter(None, environment.get("UV_FIND_LINKS", "").split(",")):
         if any(Path(place.removeprefix("file://")).glob("torch-*.whl")):

@@ -1,7 +1,7 @@
 """A real stack in a folder of a test's own, on free ports.
 
-    with running_stack(tmp_path / "home") as settings:
-        ...
+with running_stack(tmp_path / "home") as settings:
+    ...
 """
 
 from __future__ import annotations

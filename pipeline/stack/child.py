@@ -23,8 +23,10 @@ def main(services_json: str, name: str) -> None:
     if left_over:
         print(f"ending what an earlier {name} left behind: {[process.pid for process in left_over]}", flush=True)
         end(left_over, seconds=5)
+    program = service["command"][0]
     environment = os.environ | service["environment"] | {STACK_MARK: table["home"], SERVICE_MARK: name}
-    os.execve(service["command"][0], service["command"], environment)
+    environment["PATH"] = os.pathsep.join([str(Path(program).parent), os.environ.get("PATH", os.defpath)])
+    os.execve(program, service["command"], environment)
 
 
 if __name__ == "__main__":

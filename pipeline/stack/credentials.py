@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.settings import Settings
@@ -18,9 +18,9 @@ AIRFLOW_USERS = ("admin", "viewer")
 class AirflowKeys:
     """What Airflow signs tokens and encrypts connections with. Losing it makes stored connections unreadable."""
 
-    jwt_secret: str
-    secret_key: str
-    fernet_key: str
+    jwt_secret: str = ""
+    secret_key: str = ""
+    fernet_key: str = ""
 
     @classmethod
     def new(cls) -> AirflowKeys:
@@ -37,26 +37,31 @@ def passwords_path(settings: Settings) -> Path:
     return settings.home / "secrets" / "airflow_passwords.json"
 
 
+def keys_path(settings: Settings) -> Path:
+    """JSON of `AirflowKeys`."""
+    return settings.home / "secrets" / "airflow_keys.json"
+
+
+def create_credentials(settings: Settings) -> None:
+    """Make the passwords and keys that are missing; those that are there stay."""
+    passwords = airflow_passwords(settings)
+    new = {user: secrets.token_urlsafe(12) for user in AIRFLOW_USERS if user not in passwords}
+    write_privately(passwords_path(settings), json.dumps(passwords | new, indent=2))
+    if not all(asdict(airflow_keys(settings)).values()):
+        write_privately(keys_path(settings), json.dumps(asdict(AirflowKeys.new()), indent=2))
+
+
 def airflow_passwords(settings: Settings) -> dict[str, str]:
-    """The password of each Airflow user; those that are missing are made."""
+    """The password of each Airflow user; empty before the first `up`."""
     path = passwords_path(settings)
-    known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    missing = {user: secrets.token_urlsafe(12) for user in AIRFLOW_USERS if user not in known}
-    if missing:
-        write_privately(path, json.dumps(known | missing, indent=2))
-    path.chmod(0o600)
-    return known | missing
+    found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def airflow_keys(settings: Settings) -> AirflowKeys:
-    """The keys of this home, made on first use."""
-    path = settings.home / "secrets" / "airflow_keys.json"
-    known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    names = {field.name for field in fields(AirflowKeys)}
-    keys = AirflowKeys(**(asdict(AirflowKeys.new()) | {k: v for k, v in known.items() if k in names}))
-    if asdict(keys) != known:
-        write_privately(path, json.dumps(asdict(keys), indent=2))
-    return keys
+    """The keys of this home; empty ones before the first `up`."""
+    path = keys_path(settings)
+    return AirflowKeys(**json.loads(path.read_text())) if path.exists() else AirflowKeys()
 
 
 def write_privately(path: Path, text: str) -> None:

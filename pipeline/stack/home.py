@@ -1,4 +1,4 @@
-"""The folders of `$WARMSTART_HOME`, made before anything is started in them."""
+"""The folders and secrets of `$WARMSTART_HOME`, made before anything is started in it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from pipeline.exit_codes import BadConfiguration, PassingFault
 from pipeline.settings import Settings
+from pipeline.stack.credentials import create_credentials
 
 
 def prepare_home(settings: Settings) -> None:
-    """Make the folders, and make sure that they can be written.
+    """Make the folders and the secrets, and make sure that all of it can be written.
 
     Raises:
         BadConfiguration: the home or the folder of the sockets cannot be used.
@@ -27,6 +28,7 @@ def prepare_home(settings: Settings) -> None:
         (home / "airflow" / "airflow.cfg").write_text("# Set by environment variables: pipeline/stack/airflow_env.py\n")
         with tempfile.TemporaryFile(dir=home) as probe:
             probe.write(b"warmstart")
+        create_credentials(settings)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise PassingFault(f"No space left for {home}: free some, or set WARMSTART_HOME elsewhere.") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import psutil
+
 from pipeline.exit_codes import BadConfiguration
 from pipeline.settings import Settings
 from pipeline.stack.processes import describe, port_holder, port_is_free, stack_of
@@ -40,25 +42,25 @@ def problems(settings: Settings, table: list[Service]) -> list[tuple[str, str]]:
         given[service.port] = setting
         try:
             if not port_is_free(settings.host, service.port):
-                found.append(_taken(service.name, service.port, setting))
+                holder = port_holder(service.port)
+                # A child of a server of ours that was killed: `child` ends it before the server starts again.
+                if holder is None or stack_of(holder) != str(settings.home):
+                    found.append(_taken(holder, service, setting))
         except (OSError, OverflowError) as error:
             what = f"{service.name} cannot listen on {settings.host}:{service.port} ({error})"
             found.append((what, f"set {setting} to a port that it may use"))
     return found
 
 
-def _taken(service: str, port: int, setting: str) -> tuple[str, str]:
-    holder = port_holder(port)
+def _taken(holder: psutil.Process | None, service: Service, setting: str) -> tuple[str, str]:
+    where = f"port {service.port} of {service.name} is in use by"
     if holder is None:
-        what = f"port {port} of {service} is in use by a process that this user may not see"
-        return what, f"set {setting} to a free port"
-    what = f"port {port} of {service} is in use by {describe(holder)}"
+        return f"{where} a process that this user may not see", f"set {setting} to a free port"
     if home := stack_of(holder):
-        return (
-            what,
-            f"that is the stack of {home}: `WARMSTART_HOME={home} warmstart down`, or set {setting} to a free port",
-        )
-    return what, f"end it, or set {setting} to a free port"
+        fix = f"that is the stack of {home}: `WARMSTART_HOME={home} warmstart down`, or set {setting} to a free port"
+    else:
+        fix = f"end it, or set {setting} to a free port"
+    return f"{where} {describe(holder)}", fix
 
 
 def running(supervisor: Supervisor) -> set[str]:

@@ -56,6 +56,15 @@ def end(processes: Iterable[psutil.Process], seconds: float = 10) -> None:
     psutil.wait_procs(stubborn, timeout=5)
 
 
+def end_stack(home: str) -> None:
+    """End everything that carries the mark of `home`, and what it may start while it is being ended."""
+    for _ in range(5):
+        found = marked(home)
+        if not found:
+            return
+        end(found)
+
+
 def _is_postgres(process: psutil.Process) -> bool:
     try:
         return process.name() == "postgres"

@@ -7,7 +7,6 @@ changed in the shell since.
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +94,6 @@ def airflow(settings: Settings) -> list[Service]:
     """Airflow's four processes, and its log server on the loopback interface (its own binds to every interface)."""
     environment = airflow_environment(settings, airflow_keys(settings)) | task_environment(settings)
     python = str(AIRFLOW_PYTHON)
-    environment["PATH"] = os.pathsep.join([str(AIRFLOW_PYTHON.parent), os.environ.get("PATH", os.defpath)])
     log_server = "uvicorn --factory airflow.utils.serve_logs.log_server:get_app --no-access-log --log-level warning"
     commands: dict[str, tuple[list[str], int | None]] = {
         "airflow-api-server": (["airflow", "api-server"], settings.airflow_port),

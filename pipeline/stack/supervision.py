@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any, cast
 from xmlrpc.client import Fault, ServerProxy
 
+import psutil
+
 from pipeline.exit_codes import PassingFault
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.stack.processes import STACK_MARK
+from pipeline.stack.record import services_path
 from pipeline.stack.services import Service, stack_environment, stage_python
 
 START_SECONDS = 15
 ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
-
-
-def services_path(settings: Settings) -> Path:
-    """What is supervised, and how it is started (mode 600)."""
-    return settings.home / "run" / "services.json"
 
 
 def log_path(settings: Settings, service: str) -> Path:
@@ -76,6 +74,11 @@ class Supervisor:
             )
             for found in self._call("getAllProcessInfo")
         }
+
+    def settle(self) -> None:
+        """Wait until supervisord has noticed the end of every process that has ended."""
+        while any(process.state == "RUNNING" and not is_alive(process.pid) for process in self.processes().values()):
+            time.sleep(0.05)
 
     def start(self, service: str) -> None:
         """Start a service that is not running; do not wait for it."""
@@ -174,7 +177,8 @@ class Supervisor:
                 "stopasgroup": str(service.name != "postgres").lower(),
                 "killasgroup": "true",
                 "redirect_stderr": "true",
-                "stdout_logfile": log_path(self._settings, service.name),
+                # Relative to the home: supervisor expands this one twice, and a `%` in it would not survive.
+                "stdout_logfile": log_path(self._settings, service.name).relative_to(self._settings.home),
                 "stdout_logfile_maxbytes": "10MB",
                 "stdout_logfile_backups": 2,
             }
@@ -182,6 +186,14 @@ class Supervisor:
             f"[{section}]\n" + "".join(f"{k} = {v}\n".replace("%", "%%") for k, v in options.items())
             for section, options in sections.items()
         )
+
+
+def is_alive(pid: int | None) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent's attention does not."""
+    try:
+        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def without_proxy(inherited: str | None) -> str:
