@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -51,3 +52,9 @@ def prepare_socket_dir(folder: Path) -> None:
             "WARMSTART_HOME (the sockets then lie in it)."
         )
     folder.chmod(0o711)
+
+
+def remove_socket_dir(settings: Settings) -> None:
+    """Leave nothing of ours outside of the home."""
+    if not settings.socket_dir.is_relative_to(settings.home):
+        shutil.rmtree(settings.socket_dir, ignore_errors=True)

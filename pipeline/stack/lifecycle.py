@@ -19,7 +19,7 @@ from pipeline.settings import Settings
 from pipeline.stack import migration, ports
 from pipeline.stack.databases import create_databases
 from pipeline.stack.health import airflow_problem, mlflow_problem, postgres_problem
-from pipeline.stack.home import prepare_home
+from pipeline.stack.home import prepare_home, remove_socket_dir
 from pipeline.stack.processes import end_stack, marked
 from pipeline.stack.record import refuse_other_settings, write_record
 from pipeline.stack.services import Service, services
@@ -43,6 +43,8 @@ def up(settings: Settings, say: Say = lambda text: None) -> None:
     prepare_home(settings)
     with locked(settings, say):
         table = services(settings)
+        if settings.airflow_api_url is None:
+            migration.installed_airflow()
         supervisor = Supervisor(settings)
         fresh = not supervisor.alive()
         if fresh:
@@ -71,7 +73,9 @@ def down(settings: Settings, say: Say = lambda text: None) -> int:
     if not settings.home.is_dir():
         return 0
     with locked(settings, say):
-        return _stop(settings, Supervisor(settings), say)
+        ended = _stop(settings, Supervisor(settings), say)
+        remove_socket_dir(settings)
+    return ended
 
 
 def _start(settings: Settings, table: list[Service], supervisor: Supervisor, say: Say) -> None:

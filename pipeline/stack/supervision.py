@@ -21,6 +21,7 @@ from pipeline.stack.record import services_path
 from pipeline.stack.services import Service, stack_environment, stage_python
 
 START_SECONDS = 15
+STOP_SECONDS = 30
 ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
 
@@ -89,7 +90,7 @@ class Supervisor:
                 raise
 
     def stop_all(self, but: str) -> None:
-        """Stop all services at the same time, except one, and wait until they have."""
+        """Stop all services at the same time, except one, and wait for them, but not for ever."""
         names = [p.name for p in self.processes().values() if p.name != but and p.state in ALIVE]
         for name in names:
             try:
@@ -97,7 +98,10 @@ class Supervisor:
             except Fault as fault:
                 if "NOT_RUNNING" not in fault.faultString:
                     raise
-        while any(p.state in ALIVE for p in self.processes().values() if p.name in names):
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and any(
+            process.state in ALIVE for process in self.processes().values() if process.name in names
+        ):
             time.sleep(0.05)
 
     def shutdown(self) -> None:
