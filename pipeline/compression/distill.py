@@ -1,6 +1,9 @@
 """Distillation: a student learns the task and the teacher's opinion of every item.
 
-    L = L_task + λ · T² · KL(teacher ‖ student), over the candidates of the batch      (arXiv 1503.02531)
+    L = L_task + λ · T² · KL(teacher ‖ student)      (arXiv 1503.02531)
+
+The divergence is taken over the whole catalogue, items outside of training included: the teacher's opinion of them is
+all that the student can learn about them. Where the catalogue is sampled, it is taken over the batch's candidates.
 
 The teacher's item vectors are computed once; its states are computed with each batch, without dropout and without
 gradients, which costs less than keeping its logits for windows that move from epoch to epoch.
@@ -45,5 +48,6 @@ class Taught:
             return loss
         with torch.no_grad():
             taught = logits_of(self._teacher, self._domain, batch, candidates, self._vectors)
-        correction = candidates.log_weight
-        return loss + self._weight * distillation_loss(logits + correction, taught + correction, self._temperature)
+        if not candidates.complete:  # both partition sums are estimates from the same sample
+            logits, taught = logits + candidates.log_weight, taught + candidates.log_weight
+        return loss + self._weight * distillation_loss(logits, taught, self._temperature)

@@ -56,8 +56,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.weights import load_model, save_model, write_history
 
     assert job.target is not None
-    device = make_deterministic(job.threads)
-    teacher = load_model(inputs["models/teacher"], device)
+    teacher = load_model(inputs["models/teacher"])
+    device = make_deterministic(job.threads, teacher.spec.width)
+    teacher = teacher.to(device)
     data = load_domain(inputs["data/training"], job.target)
     name, out = f"distill@{job.target}", outputs["models/student"]
     about = {"stage": "distill", "target": job.target, "seed": params.seed}

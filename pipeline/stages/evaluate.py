@@ -57,7 +57,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     assert job.target is not None
     training, vectors = inputs["data/training"], inputs["data/item_vectors"]
     dataset, data = load_dataset(training), load_domain(training, job.target)
-    device = make_deterministic(job.threads)
+    models = {name: load_model(inputs[f"models/{name}"]) for name in TORCH_MODELS}
+    device = make_deterministic(job.threads, models["teacher"].spec.width)
     test = data.holdout("test")
     log.info("evaluate@%s: %s test users, %s items", job.target, f"{len(test):,}", f"{data.n_items:,}")
 
@@ -67,13 +68,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         Ranked(name, "baseline", rank_holdout(scorer, test, data.n_items))
         for name, scorer in fit_baselines(data, text, dataset["clock"]).items()
     ]
-    for name in TORCH_MODELS:
-        folder = inputs[f"models/{name}"]
-        model = load_model(folder, device)
+    for name, model in models.items():
         if name == "backbone":  # zero-shot: what it knows of the target without fine-tuning
-            model = adapted(model, (data.name, data.n_items), 0.0, 0.0).to(device).eval()
-        scorer = ModelScorer(model, open_domain(data, vectors, model.spec, device))
-        size = (folder / "model.safetensors").stat().st_size
+            model = adapted(model, (data.name, data.n_items), 0.0, 0.0).eval()
+        scorer = ModelScorer(model.to(device), open_domain(data, vectors, model.spec, device))
+        size = (inputs[f"models/{name}"] / "model.safetensors").stat().st_size
         ranks = rank_holdout(scorer, test, data.n_items)
         ranked.append(Ranked(name, "model", ranks, model.n_parameters, size))
         log.info("evaluate@%s: %s ranked", job.target, name)

@@ -72,7 +72,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             f"none of the source domains {', '.join(names)} has a training interaction before the validation period; "
             "look at the split in features.validation_share and features.test_share, or at as_of"
         )
-    device = make_deterministic(job.threads)
+    device = make_deterministic(job.threads, params.width)
     spec = ModelSpec(
         width=params.width,
         head_width=params.width // params.heads,

@@ -29,6 +29,7 @@ class Params(StageParams):
     keep_channels: float = Field(gt=0, le=1, description="share of each layer's feed-forward channels that stays")
     keep_heads: float = Field(gt=0, le=1, description="share of each layer's attention heads that stays")
     recovery_epochs: int = Field(ge=0, description="passes of recovery at most")
+    max_steps: int = Field(default=0, ge=0, description="steps of recovery at most, in whole epochs; 0 is no limit")
     learning_rate: float = Field(gt=0, description="of AdamW in recovery")
     weight_decay: float = Field(default=0.05, ge=0, description="of AdamW in recovery")
     batch_users: int = Field(default=64, ge=1, description="sequences of a batch")
@@ -67,8 +68,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
 
     assert job.target is not None
     name, out = f"prune@{job.target}", outputs["models/served"]
-    device = make_deterministic(job.threads)
-    dense = load_model(inputs["models/student"], device)
+    dense = load_model(inputs["models/student"])
+    device = make_deterministic(job.threads, dense.spec.width)
+    dense = dense.to(device)
     data = load_domain(inputs["data/training"], job.target)
     domain = open_domain(data, inputs["data/item_vectors"], dense.spec, device)
     history: list[dict[str, float]] = []
@@ -117,6 +119,7 @@ def _plan(name: str, params: Params) -> Plan:
         name=name,
         seed=params.seed,
         epochs=params.recovery_epochs,
+        max_steps=params.max_steps,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         batch_users=params.batch_users,

@@ -42,8 +42,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.weights import load_model, save_model, write_history
 
     assert job.target is not None
-    device = make_deterministic(job.threads)
-    backbone = load_model(inputs["models/backbone"], device)
+    backbone = load_model(inputs["models/backbone"])
+    device = make_deterministic(job.threads, backbone.spec.width)
+    backbone = backbone.to(device)
     data = load_domain(inputs["data/training"], job.target)
     domain = open_domain(data, inputs["data/item_vectors"], backbone.spec, device)
     name = f"transfer@{job.target}"

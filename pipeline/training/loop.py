@@ -78,14 +78,16 @@ class Training:
         )
         self.average = self._copy() if plan.average else {}
         self.best = self._copy()
-        self.progress = Progress(total_steps=plan.epochs * len(self._epoch(0)))
+        per_epoch = len(self._epoch(0))
+        self.epochs = plan.passes(per_epoch)
+        self.progress = Progress(total_steps=self.epochs * per_epoch)
         if not self._restore() and plan.judge_start:
             self.progress.best = validate(model)
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end; the model then has the best weights. Returns one row per epoch."""
         state = self.progress
-        while not state.finished and state.epoch < self.plan.epochs:
+        while not state.finished and state.epoch < self.epochs:
             self._run_epoch(self._epoch(state.epoch))
             self._close_epoch()
             self._save()
@@ -153,7 +155,7 @@ class Training:
         state.history.append(row)
         log.info(
             "%s: epoch %d/%d, loss %.4f, valid ndcg10 %s",
-            plan.name, state.epoch + 1, plan.epochs, row["train_loss"], "–" if value is None else f"{value:.4f}",
+            plan.name, state.epoch + 1, self.epochs, row["train_loss"], "–" if value is None else f"{value:.4f}",
         )  # fmt: skip
         if value is None or state.best is None or value > state.best:
             state.best, state.best_epoch = value, state.epoch
@@ -186,7 +188,7 @@ class Training:
         state, seconds = self.progress, max(time.monotonic() - started, 1e-9)
         log.info(
             "%s: epoch %d/%d, %s, loss %.4f, %.0f positions/s",
-            self.plan.name, state.epoch + 1, self.plan.epochs, where,
+            self.plan.name, state.epoch + 1, self.epochs, where,
             state.loss_sum / max(1, state.targets), (state.targets - targets_before) / seconds,
         )  # fmt: skip
 

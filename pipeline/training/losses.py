@@ -17,10 +17,10 @@ class Candidates:
     """The items a batch is scored against.
 
     Attributes:
-        items: int64 [m], item indices, distinct.
-        log_weight: float32 [m], added to logits inside the partition sum: 0 for a full catalogue, minus the log of
-            the expected count for sampled items.
-        complete: the candidates are the whole trained catalogue.
+        items: int64 [m], item indices, ascending.
+        log_weight: float32 [m], added to the logits of the task: 0 for an item that is certainly a candidate, minus
+            the log of its chance for a sampled one, -inf for an item that is no negative.
+        complete: the candidates are the whole catalogue.
     """
 
     items: Tensor
@@ -29,13 +29,13 @@ class Candidates:
 
 
 def full_candidates(trained: Tensor) -> Candidates:
-    """Every item with training interactions. `trained` is bool [n_items + 1].
+    """Every item; `trained` is bool [n_items + 1].
 
     Items that are not in training are no negatives: they were not there to be chosen, and as negatives they would be
-    pushed away from everybody, content and all.
+    pushed away from everybody, content and all. A teacher has an opinion of them all the same.
     """
-    items = torch.nonzero(trained).flatten()
-    return Candidates(items, torch.zeros(len(items), device=trained.device), complete=True)
+    items = torch.arange(1, len(trained), device=trained.device)
+    return Candidates(items, torch.where(trained[1:], 0.0, float("-inf")), complete=True)
 
 
 def sampled_candidates(trained: Tensor, targets: Tensor, n_uniform: int) -> Candidates:
@@ -68,7 +68,7 @@ def next_item_loss(logits: Tensor, positives: Tensor, candidates: Candidates) ->
     Args:
         logits: float32 [N, m], uncorrected.
         positives: int64 [N], columns of `logits`.
-        candidates: of the columns. Positives must be certain candidates (log_weight 0), as both choices make them.
+        candidates: of the columns; positives have log_weight 0, as both choices give them.
     """
     return functional.cross_entropy(logits + candidates.log_weight, positives)
 

@@ -32,8 +32,9 @@ class NextItem:
             full = full_candidates(domain.catalogue.trained)
             if len(full.items) <= full_softmax_items:
                 self._full[domain.name] = full
-            how = "full softmax" if domain.name in self._full else f"softmax over {sampled_items:,} draws"
-            log.info("%s: %s of %s trained items", domain.name, how, f"{len(full.items):,}")
+            how = "full softmax" if domain.name in self._full else f"softmax with {sampled_items:,} draws a batch"
+            n_trained = int(domain.catalogue.trained.sum())
+            log.info("%s: %s of %s trained items", domain.name, how, f"{n_trained:,}")
 
     def __call__(self, model: SequentialRecommender, batch: Batch) -> Tensor:
         """Mean cross-entropy over the batch's targets, in nats."""

@@ -18,6 +18,7 @@ class Plan:
         name: of the stage (and target), for messages and to tell checkpoints apart.
         seed: of everything random.
         epochs: passes at most.
+        max_steps: steps at most, in whole epochs; 0 is no limit. A large domain needs fewer passes than a small one.
         learning_rate: at the end of the warm-up; decays to a tenth along a cosine.
         weight_decay: of matrices and tables, not of norms and biases.
         batch_users: rows of a batch.
@@ -33,6 +34,7 @@ class Plan:
     name: str
     seed: int
     epochs: int
+    max_steps: int
     learning_rate: float
     weight_decay: float
     batch_users: int
@@ -43,6 +45,12 @@ class Plan:
     warm_up: float = 0.05
     clip: float = 1.0
     checkpoint_seconds: float = 20.0
+
+    def passes(self, steps_per_epoch: int) -> int:
+        """Epochs within both limits, at least one."""
+        if not self.max_steps:
+            return self.epochs
+        return max(1, min(self.epochs, self.max_steps // max(1, steps_per_epoch)))
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of a step, from 0."""
@@ -58,6 +66,7 @@ class TrainingParams(StageParams):
 
     seed: int = Field(description="of every random draw")
     epochs: int = Field(ge=1, description="passes over the training sequences at most")
+    max_steps: int = Field(default=0, ge=0, description="steps at most, in whole epochs; 0 is no limit")
     learning_rate: float = Field(gt=0, description="of AdamW, after the warm-up")
     weight_decay: float = Field(default=0.05, ge=0, description="of AdamW, on matrices and tables")
     batch_users: int = Field(default=64, ge=1, description="sequences of a batch")
@@ -75,6 +84,7 @@ class TrainingParams(StageParams):
             name=name,
             seed=self.seed,
             epochs=self.epochs,
+            max_steps=self.max_steps,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             batch_users=self.batch_users,

@@ -40,8 +40,8 @@ def save_model(folder: Path, model: SequentialRecommender, about: dict[str, Any]
     (folder / ABOUT).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
-def load_model(folder: Path, device: torch.device | None = None) -> SequentialRecommender:
-    """Rebuild a model from its folder, in evaluation mode.
+def load_model(folder: Path) -> SequentialRecommender:
+    """Rebuild a model from its folder, on the CPU and in evaluation mode.
 
     Raises:
         BadConfiguration: the folder is not a model's, or its weights do not fit its description.
@@ -54,7 +54,7 @@ def load_model(folder: Path, device: torch.device | None = None) -> SequentialRe
         raise BadConfiguration(
             f"{folder.parent.name}/{folder.name} does not hold a whole model ({error}); run its stage again"
         ) from error
-    return model.to(device or torch.device("cpu")).eval()
+    return model.eval()
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
