@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +19,8 @@ from pipeline.stack.lifecycle import up
 
 def run_and_follow(conf: dict[str, Any]) -> int:
     """Returns the run's exit code: 0 for a finished run (also one that promoted nothing), else the failed stage's."""
-    console = Console()
+    # a log has no width of its own
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     where = settings()
     with console.status("the stack") as status:
         up(where, status.update)
