@@ -6,7 +6,7 @@ a late event makes a state whose event time lies before the watermark, and it mu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,19 +99,21 @@ class Table:
         return order.join(found.collect(), on="place", how="left", maintain_order="left").drop("place")
 
 
-def plan(table: Table, mark: Watermark | None, as_of: datetime) -> Plan:
+def plan(table: Table, marks: Mapping[str, Watermark], view: str, as_of: datetime) -> Plan:
     """Decide what of `table` is to be pushed for a run of `as_of`.
 
     Args:
         table: the view's table.
-        mark: how far the view is filled; None for never.
+        marks: how far the views of the project are filled; none for a view that never was. A newer run that was
+            killed after one view keeps an older run away from all of them.
+        view: which of them the table is.
         as_of: exclusive upper bound of the run.
     """
-    nothing = np.zeros(0, np.int64)
+    mark, nothing = marks.get(view), np.zeros(0, np.int64)
+    if any(other.as_of > as_of for other in marks.values()):
+        return Plan("newer run was here", nothing, nothing, None)
     if mark is None:
         reason, start = "new", None
-    elif mark.as_of > as_of:
-        return Plan("newer run was here", nothing, nothing, None)
     elif mark.watermark == as_of and mark.pushed == table.digest(as_of):
         return Plan("nothing to do", nothing, nothing, as_of)
     elif mark.watermark is not None and mark.watermark < as_of and _still_holds(mark.watermark, mark.settled, table):

@@ -71,13 +71,14 @@ def open_store(
     return store
 
 
-def point_in_time_join(store: FeatureStore, rows: pl.DataFrame, service: str) -> pl.DataFrame:
+def point_in_time_join(store: FeatureStore, rows: pl.DataFrame, service: str, full_names: bool = False) -> pl.DataFrame:
     """Features of `rows` as they were known at each row's `event_timestamp`, in the order of `rows`.
 
     Args:
         store: an open store.
         rows: the join keys of the service and `event_timestamp`.
         service: name of a feature service.
+        full_names: call the features `<view>__<feature>`, for services in which two views share a name.
 
     Returns:
         `rows` with a column a feature; null where nothing was known yet.
@@ -90,6 +91,7 @@ def point_in_time_join(store: FeatureStore, rows: pl.DataFrame, service: str) ->
     job = store.get_historical_features(
         entity_df=asked.to_pandas(),
         features=store.get_feature_service(service),
+        full_feature_names=full_names,
         filter_by_created_timestamp=True,
     )
     answer = pl.DataFrame(job.to_arrow())

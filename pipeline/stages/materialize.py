@@ -58,7 +58,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         marks = ledger.read()
         for view in VIEWS:
             table = Table(features / f"{view}.parquet", JOIN_KEYS[view])
-            plans[view] = planned = plan(table, marks.get(view), params.as_of)
+            plans[view] = planned = plan(table, marks, view, params.as_of)
             log.info("%s: %s; %s states to push", view, planned.reason, f"{len(planned.rows):,}")
             if planned.start is None and not planned.nothing:
                 # from here on an older run keeps away, and a later one knows that nothing is certain
@@ -99,9 +99,9 @@ def _push(store: FeatureStore, ledger: Ledger, view: str, table: Table, planned:
 
 def _summary(plans: dict[str, Plan], marks: dict[str, Watermark], params: Params) -> Summary:
     pushed = sum(len(planned.rows) for planned in plans.values())
-    newer = [marks[view].as_of for view, planned in plans.items() if planned.reason == "newer run was here"]
-    if newer:
-        found = f"a run of {max(newer):%Y-%m-%d %H:%M} UTC was here already; this one is older and pushed nothing"
+    if any(planned.reason == "newer run was here" for planned in plans.values()):
+        newest = max(mark.as_of for mark in marks.values())
+        found = f"a run of {newest:%Y-%m-%d %H:%M} UTC was here already; this one is older and pushed nothing"
     elif all(planned.nothing for planned in plans.values()):
         found = f"the online store is already filled up to {params.as_of:%Y-%m-%d %H:%M} UTC"
     else:
