@@ -33,7 +33,8 @@ def show_result(console: Console, folder: Path, settings: Settings, logins: dict
 
 def result_table(metrics: dict[str, Any]) -> Table:
     """Models and baselines of one target: parameters over bytes, and every figure over its 95 % interval."""
-    title = f"{metrics['target']}: {metrics['protocol'].replace('_', '-')}, full ranking, n = {metrics['n']:,}; 95 % intervals below"
+    protocol = metrics["protocol"].replace("_", "-")
+    title = f"{metrics['target']}: {protocol}, full ranking, n = {metrics['n']:,}; 95 % intervals below"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", max_width=18)
     table.add_column("parameters\nbytes", justify="right", no_wrap=True)
