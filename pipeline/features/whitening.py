@@ -28,7 +28,7 @@ class Whitening:
     components: Floats
 
     def __call__(self, vectors: Floats) -> Floats:
-        """float32 [n, width_in] -> [n, width_out], variance at most 1 in every coordinate."""
+        """float32 [n, width_in] -> [n, width_out], variance about 1 in every coordinate, less where the data is few."""
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1):
