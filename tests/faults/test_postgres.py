@@ -18,6 +18,7 @@ from pipeline.settings import SOCKET_PATH_LIMIT, Settings
 from pipeline.stack.health import postgres_problem
 from pipeline.stack.home import prepare_home, remove_socket_dir
 from pipeline.stack.services import postgres
+from pipeline.stack.unprivileged import allow_passage, passing_capability
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -49,15 +50,26 @@ def test_it_is_the_child_itself_that_serves(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user, who must get to the folders")
-def test_root_opens_the_way_and_nothing_more(tmp_path: Path) -> None:
+def test_a_folder_above_that_is_closed_stays_closed(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     settings = Settings(home=closed / "home")
     with server(settings):
+        with psycopg.connect(settings.postgres_url("postgres"), autocommit=True) as connection:
+            connection.execute("checkpoint")  # opens pg_control by its whole path; the server ends when it cannot
         assert answer(settings) == 42
-    assert closed.stat().st_mode & 0o777 == 0o701
     assert settings.postgres_dir.stat().st_mode & 0o777 == 0o700
     assert settings.postgres_dir.stat().st_uid != 0
+    assert passing_capability() is None or closed.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_way_is_opened_and_nothing_more(tmp_path: Path) -> None:
+    closed, open_to_us = tmp_path / "closed", tmp_path / "closed" / "inside"
+    closed.mkdir(mode=0o700)
+    open_to_us.mkdir(mode=0o700)
+    allow_passage(open_to_us)
+    assert closed.stat().st_mode & 0o777 == 0o701
+    assert open_to_us.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_home_too_deep_for_a_socket(tmp_path: Path) -> None:
