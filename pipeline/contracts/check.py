@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -27,13 +27,13 @@ class Surroundings:
     """What a table is judged against.
 
     Attributes:
-        known_items: ids of the domain's valid items.
+        known_items: ids of the domain's valid items; None: its items table is itself broken, so nothing can be said.
         events: legal event types; empty: those of the contract.
     """
 
     as_of: datetime
     roles: Sequence[str]
-    known_items: pl.Series = field(default_factory=lambda: pl.Series([], dtype=pl.String))
+    known_items: pl.Series | None = None
     events: Sequence[str] = ()
 
 
@@ -157,8 +157,5 @@ def _expectation(gx: Any, rule: Rule, values: Mapping[str, Any]) -> Any:
 
 
 def _to_pandas(frame: pl.DataFrame) -> Any:
-    """As pandas, missing as NaN or NaT (NaN and infinity of `value` have a column of their own).
-
-    Text becomes categories: Great Expectations copies columns many times, and millions of text objects are not small.
-    """
-    return frame.with_columns(pl.col(pl.String).cast(pl.Categorical)).to_pandas()
+    """As pandas, missing as NaN, None or NaT (NaN and infinity of `value` have a column of their own)."""
+    return frame.to_pandas()

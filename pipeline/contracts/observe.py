@@ -5,7 +5,7 @@
 | `user_id_length`, `item_id_length` | with the id | characters without surrounding white space; null where missing |
 | `value_is_finite` | interactions | a null value is fine, NaN and infinity are not (dataframes confuse the two) |
 | `repetition` | interactions | how many rows with the same user, item, moment, event and value were known before |
-| `item_is_known` | interactions | the items table has it; null where the id is missing |
+| `item_is_known` | interactions | the items table has it; null where that cannot be said |
 | `vector_faults` | items | numbers that are none, over all vector columns |
 | `vector_width_faults` | items | vector columns in which this item's width is not the usual one |
 """
@@ -20,13 +20,15 @@ from pipeline.data.schema import TableName, schema_of, vector_columns
 SAME = ["user_id", "item_id", "timestamp", "event", "value"]
 
 
-def observe(frame: pl.DataFrame, table: TableName, known_items: pl.Series) -> pl.DataFrame:
+def observe(frame: pl.DataFrame, table: TableName, known_items: pl.Series | None) -> pl.DataFrame:
     """The frame that the rules of levels row and table are run on: scalar columns and observations, same row order."""
     seen = {f"{name}_length": _length(name) for name in ("user_id", "item_id") if name in frame.columns}
     if table == "interactions":
         seen["value_is_finite"] = pl.col("value").is_null() | pl.col("value").is_finite()
-        known = known_items.drop_nulls().unique()
-        seen["item_is_known"] = pl.col("item_id").is_in(known.implode())
+        unsaid = pl.lit(None, pl.Boolean)
+        seen["item_is_known"] = (
+            unsaid if known_items is None else pl.col("item_id").is_in(known_items.drop_nulls().unique().implode())
+        )
     if table == "items":
         seen["vector_faults"] = _sum(
             [
@@ -40,7 +42,9 @@ def observe(frame: pl.DataFrame, table: TableName, known_items: pl.Series) -> pl
     observed = frame.with_columns(**seen)
     if table == "interactions":
         observed = observed.with_columns(_repetition(frame))
-    return observed.select(name for name, kind in observed.schema.items() if not kind.is_nested())
+    scalar = observed.select(name for name, kind in observed.schema.items() if not kind.is_nested())
+    # Great Expectations copies columns many times, and millions of text objects are not small.
+    return scalar.with_columns(pl.col(pl.String).cast(pl.Categorical))
 
 
 def layout(schema: pa.Schema, table: TableName) -> pl.DataFrame:

@@ -23,6 +23,7 @@ class Case(_Strict):
     columns: dict[str, str | None] | None = Field(default=None, description="column -> its type, null: not there")
     items: list[Any] = Field(default_factory=list, description="ids known besides i1 and i2")
     roles: tuple[str, ...] = ("source", "target")
+    also: list[str] = Field(default_factory=list, description="rules that such rows cannot but break as well")
     expect: Literal["stops", "passes"] | list[Literal["quarantined", "kept"]]
 
 

@@ -50,13 +50,13 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     dataset = json.loads((snapshot / "dataset.json").read_text("utf-8"))
     verdicts: dict[tuple[str, str], Verdict] = {}
     for domain, described in dataset["domains"].items():
-        known_items = pl.Series([], dtype=pl.String)
+        known_items: pl.Series | None = None
         for table in ORDER:
             around = Surroundings(params.as_of, described["role"], known_items, dataset.get("events", ()))
             frame = read_table(snapshot / domain / f"{table}.parquet")
             verdict = check(frame, contract(table), around, f"{domain}/{table}")
-            if table == "items":
-                known_items = verdict.kept.get_column("item_id", default=known_items)
+            if table == "items" and len(verdict.kept):
+                known_items = verdict.kept.get_column("item_id", default=None)
             verdicts[domain, table] = verdict
             _write_rows(verdict, domain, table, outputs)
             log.info(
@@ -67,7 +67,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         (domain, table): verdicts[domain, table] for domain in dataset["domains"] for table in TABLES
     }
     write_report(ordered, outputs["reports/validation"], params.as_of, params.max_quarantined_share)
-    complaints = [line for key, verdict in ordered.items() for line in complaints_of(key, verdict, params)]
+    complaints = [line for key, verdict in verdicts.items() for line in complaints_of(key, verdict, params)]
     if complaints:
         more = f" {len(complaints) - 1} more in" if len(complaints) > 1 else " See"
         raise DataBrokeContract(f"{complaints[0]}{more} reports/validation/index.html.")

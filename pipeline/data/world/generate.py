@@ -105,8 +105,9 @@ def _market(
     )
     epoch = items["first_epoch"].to_numpy()
     # The first catalogue is as old as the world, and has no date that a shop would know.
-    available = pl.Series(np.where(epoch > 0, START_US + _epoch_start(epoch), START_US)).cast(MOMENT)
-    shown = items.select("item_id", "text", "attributes", available_from=pl.when(epoch > 0).then(available))
+    available = pl.Series(START_US + _epoch_start(epoch)).cast(MOMENT)
+    dated = pl.when(pl.col("first_epoch") > 0).then(available)
+    shown = items.select("item_id", "text", "attributes", available_from=dated)
     return MarketTables(interactions, shown, users, catalogue, visits, members)
 
 

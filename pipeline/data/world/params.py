@@ -88,7 +88,7 @@ def _markets(*sizes: tuple[int, int, float]) -> dict[str, Market]:
 # (users, items, mean length) of MARKETS, in their order
 SIZES: dict[str, dict[str, Market]] = {
     "tiny": _markets((300, 150, 10), (250, 150, 10), (120, 110, 7), (120, 100, 7)),
-    "small": _markets((3000, 900, 10), (2400, 700, 10), (500, 350, 8), (450, 280, 8)),
+    "small": _markets((3000, 900, 10), (2400, 700, 10), (500, 360, 8), (450, 320, 8)),
     "medium": _markets((40_000, 6_000, 14), (30_000, 4_500, 14), (2_500, 1_200, 9), (2_000, 900, 9)),
     "large": _markets((330_000, 20_000, 17), (250_000, 15_000, 17), (10_000, 3_000, 9), (8_000, 2_500, 9)),
 }

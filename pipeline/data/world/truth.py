@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.world.params import COLD_FROM, EPOCHS, Market
 
-TASTE, SEQUENCE, TREND = 0.44, 0.46, 0.10
+TASTE, SEQUENCE, TREND = 0.45, 0.48, 0.07
 ZIPF = 0.9  # popularity within a topic: weight ∝ rank^-ZIPF
 LAUNCH = 2.0  # what appears late is advertised
 
