@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 from pipeline.exit_codes import StageError
+from pipeline.data.commands import app as data
 from pipeline.stack.commands import doctor, down, status, up
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")
 workspace = typer.Typer(no_args_is_help=True, help="A run's workspace, as the orchestrator opens, works and closes it.")
 app.add_typer(workspace, name="workspace", hidden=True)
+app.add_typer(data, name="data")
 for command in (up, down, status, doctor):
     app.command()(command)
 
