@@ -13,6 +13,7 @@ A caller asks for the outputs that it needs.
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -73,17 +74,19 @@ def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: 
     example[0][:, -1] = 1
     axes = {name: {0: "batch"} for name in (*INPUTS, *OUTPUTS)}
     axes["history"][1], axes["profile_attributes"][1], axes["seen"][1] = "length", "attributes", "seen"
+    written = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter by tracing needs no further package, and this graph has no data-dependent control flow.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
             example,
-            str(path),
+            written,
             dynamo=False,
             opset_version=OPSET,
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
             dynamic_axes=axes,
         )
+    path.write_bytes(written.getvalue())
     return graph

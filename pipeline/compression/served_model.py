@@ -106,6 +106,8 @@ class ServedModel:
         profile_attributes: Sequence[Sequence[str]],
     ) -> Array:
         """Scores of the whole catalogue, nothing masked: float32 [B, n_items + 1], -inf in column 0."""
+        if not len(histories):  # the runtime has no kernel for attention over nobody
+            return np.zeros((0, 1 + self.n_items), dtype=np.float32)
         inputs = {
             **self._inputs(histories, profile, profile_attributes),
             "seen": np.zeros((len(histories), 1), dtype=np.int64),

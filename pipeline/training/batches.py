@@ -68,8 +68,8 @@ def cut_windows(offsets: Array, max_length: int, draws: np.random.Generator) -> 
     for user in np.flatnonzero(lengths > size):
         first, last = int(offsets[user]), int(offsets[user + 1])
         # The first cut falls anywhere in the first window, the others follow at full size. A window begins with the
-        # last item of the one before: it reads that item and predicts what follows.
-        cuts = np.arange(first + int(draws.integers(1, size + 1)), last, max_length)
+        # last item of the one before, which it reads and does not predict; so the first window holds two at least.
+        cuts = np.arange(first + int(draws.integers(2, size + 1)), last, max_length)
         users.append(np.full(len(cuts) + 1, user))
         starts.append(np.concatenate([[first], cuts - 1]))
         stops.append(np.concatenate([cuts, [last]]))
@@ -104,7 +104,7 @@ def collate(domain: str, items: Array, offsets: Array, windows: Windows, rows: A
     # The profile token predicts the first item of a user, not the middle of a long history.
     opens = starts == offsets[users]
     targets[opens, 0] = items[starts[opens]]
-    return Batch(domain, users, full[:, :-1], targets)
+    return Batch(domain, users, np.ascontiguousarray(full[:, :-1]), targets)
 
 
 @dataclass(frozen=True)

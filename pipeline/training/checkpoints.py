@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,11 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f"{FILE}.new"
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, fresh, metadata={"state": json.dumps(state)})
-    with fresh.open("rb") as written:
-        os.fsync(written.fileno())
+    # Not `save_file`: a full disk shall be an OSError, which the caller knows to be a passing fault.
+    with fresh.open("wb") as file:
+        file.write(save(contiguous, metadata={"state": json.dumps(state)}))
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(folder / FILE)
     directory = os.open(folder, os.O_RDONLY)
     try:

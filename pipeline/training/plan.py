@@ -28,7 +28,6 @@ class Plan:
         judge_start: validate the initial weights too; training then ends no worse than it began.
         warm_up: share of all steps.
         clip: largest norm of the gradient.
-        checkpoint_seconds: between checkpoints; has no influence on the result.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Plan:
     judge_start: bool = False
     warm_up: float = 0.05
     clip: float = 1.0
-    checkpoint_seconds: float = 20.0
 
     def passes(self, steps_per_epoch: int) -> int:
         """Epochs within both limits, at least one."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from pipeline.exit_codes import BadConfiguration
@@ -50,7 +51,7 @@ def load_model(folder: Path) -> SequentialRecommender:
         spec = ModelSpec.from_json(json.loads((folder / ABOUT).read_text("utf-8"))["spec"])
         model = SequentialRecommender(spec)
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (FileNotFoundError, KeyError, RuntimeError, ValueError) as error:
+    except (FileNotFoundError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
         raise BadConfiguration(
             f"{folder.parent.name}/{folder.name} does not hold a whole model ({error}); run its stage again"
         ) from error

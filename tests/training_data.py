@@ -6,18 +6,37 @@ next: a model that reads sequences and content can learn it, popularity cannot.
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import yaml
 
 from pipeline.data.sequences import Sequences, write_sequences
+from pipeline.runs.contract import Job, StageParams, Summary
+from pipeline.settings import CHECKOUT
 
 TOPICS = 4
 PROFILE_FEATURES = ["age", "visits"]
 ITEM_FEATURES = ["popularity", "novelty"]
 WIDTH = 8
+OUTPUT = {
+    "pretrain": "models/backbone",
+    "transfer": "models/teacher",
+    "distill": "models/student",
+    "prune": "models/served",
+    "evaluate": "reports/evaluation",
+}
+SHORT = {
+    "pretrain": {"epochs": 6, "width": 32, "batch_users": 32, "attribute_buckets": 512, "profile_buckets": 64},
+    "transfer": {"epochs": 4, "batch_users": 32},
+    "distill": {"epochs": 12, "width": 16, "id_width": 4, "attribute_buckets": 128, "profile_buckets": 16},
+    "prune": {"recovery_epochs": 3},
+    "evaluate": {"bootstrap_samples": 200},
+}
 
 
 def write_training_set(folder: Path, domains: dict[str, list[str]], users: int = 60, items: int = 24) -> Path:
@@ -124,3 +143,39 @@ def _write_domain(folder: Path, vectors: Path, name: str, users: int, items: int
     text = np.zeros((items + 1, WIDTH), dtype=np.float32)
     text[1:] = centres[topic] + 0.1 * draws.normal(size=(items, WIDTH))
     np.save(vectors / "text.npy", text)
+
+
+class Chain:
+    """The model stages on a handmade training set, without wrapper, DVC or Airflow."""
+
+    def __init__(self, root: Path, target: str = "t") -> None:
+        self.root, self.target = root, target
+        self.summaries: dict[str, Summary] = {}
+
+    def folder(self, name: str) -> Path:
+        """What stands behind an input or output of a stage, e.g. "models/teacher"."""
+        return self.root / name
+
+    def params(self, stage: str, **changed: object) -> StageParams:
+        """The project's own parameters with the changes that keep a test short."""
+        module = importlib.import_module(f"pipeline.stages.{stage}")
+        given = yaml.safe_load((CHECKOUT / "params.yaml").read_text("utf-8"))[stage]
+        return module.Params.model_validate({"seed": 7, **given, **SHORT.get(stage, {}), **changed})
+
+    def run(self, stage: str, scratch: str = "scratch", **changed: object) -> Summary:
+        """Run one stage; its outputs replace those of an earlier call."""
+        module = importlib.import_module(f"pipeline.stages.{stage}")
+        outputs = {OUTPUT[stage]: self.folder(OUTPUT[stage])}
+        shutil.rmtree(outputs[OUTPUT[stage]], ignore_errors=True)
+        outputs[OUTPUT[stage]].mkdir(parents=True)
+        inputs = {"data/training": self.root / "training", "data/item_vectors": self.root / "vectors"}
+        inputs |= {name: self.folder(name) for name in OUTPUT.values()}
+        job = Job(self.root / scratch / stage, None if stage == "pretrain" else self.target)
+        self.summaries[stage] = module.run(inputs, outputs, self.params(stage, **changed), job)
+        shutil.rmtree(job.scratch, ignore_errors=True)
+        return self.summaries[stage]
+
+    def copy_to(self, root: Path) -> Chain:
+        """The same files elsewhere, to be changed."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        return Chain(root, self.target)

@@ -1,0 +1,56 @@
+"""A chain of models on the handmade training set, trained once per session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.data.training_set import load_domain
+from pipeline.training.domains import Domain, open_domain
+from pipeline.training.weights import load_model
+from tests.training_data import Chain, write_training_set
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """Two sources and a target."""
+    root = tmp_path_factory.mktemp("world")
+    return write_training_set(root, {"a": ["source"], "b": ["source"], "t": ["target"]})
+
+
+@pytest.fixture(scope="session")
+def chain(world) -> Chain:
+    """All five stages on target `t`."""
+    chain = Chain(world)
+    for stage in ("pretrain", "transfer", "distill", "prune", "evaluate"):
+        chain.run(stage)
+    return chain
+
+
+@pytest.fixture(scope="session")
+def data(world):
+    return load_domain(world / "training", "t")
+
+
+@pytest.fixture
+def teacher(chain):
+    return load_model(chain.folder("models/teacher"))
+
+
+@pytest.fixture
+def student(chain):
+    return load_model(chain.folder("models/student"))
+
+
+@pytest.fixture
+def opened(world, data):
+    """The domain `t`, opened for a model: `opened(teacher)`."""
+
+    def open_for(model) -> Domain:
+        return open_domain(data, world / "vectors", model.spec, CPU)
+
+    return open_for

@@ -1,0 +1,74 @@
+"""Same seed, same weights; killed anywhere and run again: the same weights too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline.settings import CHECKOUT
+from pipeline.training.checkpoints import FILE
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from pipeline.training import loop
+from tests.training_data import Chain
+loop.CHECKPOINT_SECONDS = 0.0  # after every step
+Chain(Path(sys.argv[1])).run("pretrain", epochs=3, average=0.9)
+"""
+
+
+def start(world) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(world)], cwd=CHECKOUT, env=environment)
+
+
+def weights(chain) -> str:
+    return json.loads((chain.folder("models/backbone") / "model.json").read_text())["weights_sha256"]
+
+
+def steps_done(path) -> int:
+    from pipeline.training.checkpoints import safe_open
+
+    with safe_open(path, framework="pt") as opened:
+        return json.loads(opened.metadata()["state"])["step"]
+
+
+@pytest.fixture
+def fresh(chain, tmp_path):
+    return chain.copy_to(tmp_path / "world")
+
+
+def test_same_seed_same_weights_and_another_seed_others(fresh):
+    fresh.run("pretrain", epochs=2)
+    first = weights(fresh)
+    fresh.run("pretrain", epochs=2)
+    assert weights(fresh) == first
+    fresh.run("pretrain", epochs=2, seed=8)
+    assert weights(fresh) != first
+
+
+def test_killed_twice_ends_as_if_never_killed(fresh):
+    assert start(fresh.root).wait() == 0
+    uninterrupted = weights(fresh)
+    history = (fresh.folder("models/backbone") / "history.jsonl").read_bytes()
+    checkpoint = fresh.root / "scratch" / "pretrain" / "pretrain" / FILE
+    for beyond in (2, 11):  # in the first epoch, and later
+        process = start(fresh.root)
+        deadline = time.monotonic() + 60
+        while not (checkpoint.exists() and steps_done(checkpoint) >= beyond):
+            assert process.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert steps_done(checkpoint) >= beyond
+    assert start(fresh.root).wait() == 0
+    assert weights(fresh) == uninterrupted
+    assert (fresh.folder("models/backbone") / "history.jsonl").read_bytes() == history

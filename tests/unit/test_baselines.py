@@ -1,0 +1,98 @@
+"""What every ranker must keep to, the baselines here; the models keep to it in tests/model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.training_set import load_domain
+from pipeline.evaluation.baselines import (
+    ContentNeighbours,
+    ItemNeighbours,
+    Popularity,
+    fit_baselines,
+    unit_rows,
+)
+from pipeline.evaluation.ranking import Requests
+from tests.ranker_contract import RankerContract
+from tests.training_data import rewrite_without_training, write_training_set
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return write_training_set(tmp_path_factory.mktemp("world"), {"t": ["target"]})
+
+
+@pytest.fixture(scope="module")
+def data(world):
+    return load_domain(world / "training", "t")
+
+
+@pytest.fixture(scope="module")
+def text(world):
+    return np.load(world / "vectors" / "t" / "text.npy")
+
+
+@pytest.mark.parametrize("name", ["popularity", "recent popularity", "item-kNN", "content-kNN"])
+class TestBaselines(RankerContract):
+    @pytest.fixture
+    def scorer(self, name, data, text):
+        return fit_baselines(data, text, clock="real")[name]
+
+
+def request(*history: int) -> Requests:
+    return Requests(np.zeros(1, dtype=np.int32), [np.array(history, dtype=np.int32)], np.zeros(1, dtype=np.int64))
+
+
+def test_popularity_counts(data):
+    scores = Popularity.all_time(data).scores(request())[0]
+    assert scores.sum() == len(data.items)
+    assert scores[5] == (np.asarray(data.items) == 5).sum()
+
+
+def test_recent_popularity_halves_with_age(data):
+    scores = Popularity.recent(data, half_life=1e9).scores(request())[0]
+    assert scores == pytest.approx(Popularity.all_time(data).scores(request())[0])
+    last = Popularity.recent(data, half_life=1e-6).scores(request())[0]
+    assert last.argmax() == data.items[np.argmax(data.times)]
+
+
+def test_item_neighbours_against_plain_cosine(data):
+    found = ItemNeighbours.fit(data, decay=0.5, shrink=0.0).scores(request(3, 7))[0]
+    seen = np.zeros((data.n_users, data.n_items + 1))
+    for user in range(data.n_users):
+        seen[user, data.items[data.offsets[user] : data.offsets[user + 1]]] = 1
+    for item in range(1, data.n_items + 1):
+        expected = 0.0
+        for weight, other in ((0.5, 3), (1.0, 7)):
+            norm = np.sqrt(seen[:, item].sum() * seen[:, other].sum())
+            if other != item and norm:
+                expected += weight * (seen[:, item] @ seen[:, other]) / norm
+        assert found[item] == pytest.approx(expected)
+
+
+def test_content_neighbours_prefer_the_same_topic(text):
+    scores = ContentNeighbours(unit_rows(text), decay=0.8).scores(request(4, 8))[0]
+    topic = np.arange(len(text)) % 4
+    assert set(topic[np.argsort(-scores)[:4]]) == {topic[4]}
+
+
+def test_an_order_without_a_clock_has_no_recent_popularity(data, text):
+    assert "recent popularity" not in fit_baselines(data, text, clock="order")
+
+
+def test_without_text_there_is_no_content_ranking(data, text):
+    assert "content-kNN" not in fit_baselines(data, None, clock="real")
+    assert "content-kNN" not in fit_baselines(data, np.zeros_like(text), clock="real")
+
+
+def test_a_target_without_interactions_has_baselines_that_say_nothing(tmp_path):
+    root = write_training_set(tmp_path, {"t": ["target"]}, users=12, items=8)
+    rewrite_without_training(root / "training", "t")
+    empty = load_domain(root / "training", "t")
+    for name, scorer in fit_baselines(empty, np.ones((9, 4), dtype=np.float32), clock="real").items():
+        scores = scorer.scores(request(1))
+        assert scores.shape == (1, 9), name
+        assert np.isfinite(scores).all(), name

@@ -1,0 +1,97 @@
+"""Losses: golden values, the sampled softmax against the full one, and the seeds' distillation example."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pipeline.training.losses import (
+    distillation_loss,
+    full_candidates,
+    next_item_loss,
+    sampled_candidates,
+)
+
+TRAINED = torch.tensor([False, True, True, True, False])
+
+
+def test_full_softmax_golden():
+    candidates = full_candidates(TRAINED)
+    logits = torch.tensor([[1.0, 2.0, 3.0, 9.0], [0.0, 0.0, 0.0, 0.0]])
+    loss = next_item_loss(logits, torch.tensor([2, 0]), candidates)
+    first = math.log(math.exp(1) + math.exp(2) + math.exp(3)) - 3  # the untrained fourth item is no negative
+    assert loss.item() == pytest.approx((first + math.log(3)) / 2, abs=1e-6)
+
+
+def test_untrained_items_get_no_gradient():
+    logits = torch.zeros(1, 4, requires_grad=True)
+    next_item_loss(logits, torch.tensor([1]), full_candidates(TRAINED)).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 3] == 0
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_sampled_partition_sum_is_unbiased():
+    torch.manual_seed(0)
+    n_items = 500
+    trained = torch.ones(n_items + 1, dtype=torch.bool)
+    trained[0] = False
+    logits = torch.randn(n_items + 1)
+    targets = torch.tensor([3, 8, 8])
+    exact = logits[1:].exp().sum().item()
+    estimates = []
+    for _ in range(400):
+        sample = sampled_candidates(trained, targets, 100)
+        assert not (sample.items == 0).any()
+        assert set(targets.tolist()) <= set(sample.items.tolist())
+        estimates.append((logits[sample.items] + sample.log_weight).exp().sum().item())
+    assert sum(estimates) / len(estimates) == pytest.approx(exact, rel=0.01)
+
+
+def test_enough_draws_are_the_full_softmax():
+    torch.manual_seed(0)
+    trained = torch.ones(41, dtype=torch.bool)
+    trained[0] = False
+    logits = torch.randn(6, 41)
+    targets = torch.tensor([1, 5, 9, 9, 40, 2])
+    sample = sampled_candidates(trained, targets, 4000)
+    columns = torch.searchsorted(sample.items, targets)
+    sampled = next_item_loss(logits[:, sample.items], columns, sample)
+    full = next_item_loss(logits[:, 1:], targets - 1, full_candidates(trained))
+    assert sampled.item() == pytest.approx(full.item(), abs=1e-5)
+
+
+def test_distillation_golden_and_zero_for_the_same_opinion():
+    teacher, student = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    p = 1 / (1 + math.exp(-1))  # softmax(2 / 2, 0 / 2)
+    expected = 4 * (p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p)))
+    assert distillation_loss(student, teacher, 2.0).item() == pytest.approx(expected, abs=1e-6)
+    assert distillation_loss(teacher, teacher, 2.0).item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_distils_any_classifier():
+    """A teacher from scikit-learn and a linear student on iris."""
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_iris(return_X_y=True)
+    split = train_test_split((x - x.mean(0)) / x.std(0), y, test_size=0.3, random_state=2, stratify=y)
+    (x_train, x_test), (y_train, y_test) = split[:2], split[2:]
+    teacher = LogisticRegression(C=10).fit(x_train, y_train)
+    opinions = torch.tensor(teacher.decision_function(x_train), dtype=torch.float32)
+    inputs, labels = torch.tensor(x_train, dtype=torch.float32), torch.tensor(y_train)
+    torch.manual_seed(0)
+    student = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        logits = student(inputs)
+        loss = torch.nn.functional.cross_entropy(logits, labels) + distillation_loss(logits, opinions, 2.0)
+        loss.backward()
+        optimizer.step()
+    guessed = student(torch.tensor(x_test, dtype=torch.float32)).argmax(1).numpy()
+    assert (guessed == y_test).mean() >= 0.95
+    assert (teacher.predict(x_test) == guessed).mean() >= 0.95

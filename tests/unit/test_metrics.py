@@ -1,0 +1,79 @@
+"""Ranks and metrics against a brute-force oracle in both mask modes; ties, NaN and constants get nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.evaluation.metrics import per_user
+from pipeline.evaluation.ranking import Ranks, ranks_of
+
+
+def oracle(scores: list[float], wanted: int, seen: set[int], masked: bool) -> dict[str, float]:
+    """All metrics of one user by sorting, written as plainly as possible."""
+    candidates = [i for i in range(1, len(scores)) if not (masked and i in seen)]
+    if wanted not in candidates:
+        rank, of = len(scores) - 1, len(scores) - 1
+    else:
+        better = [i for i in candidates if i != wanted and not scores[i] < scores[wanted]]
+        rank, of = 1 + len(better), len(candidates)
+    return {
+        "ndcg10": 1 / math.log2(rank + 1) if rank <= 10 else 0.0,
+        "hr10": float(rank <= 10),
+        "ndcg20": 1 / math.log2(rank + 1) if rank <= 20 else 0.0,
+        "hr20": float(rank <= 20),
+        "mrr": 1 / rank,
+        "auc": (of - rank) / (of - 1) if of > 1 else 0.5,
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_metrics_agree_with_brute_force(data):
+    n_items = data.draw(st.integers(1, 40))
+    batch = data.draw(st.integers(1, 4))
+    # Few distinct values, so that ties are common; NaN too.
+    value = st.sampled_from([-1.0, 0.0, 0.5, 0.5000001, 2.0, float("nan"), float("inf")])
+    scores = np.array([[data.draw(value) for _ in range(n_items + 1)] for _ in range(batch)])
+    wanted = np.array([data.draw(st.integers(1, n_items)) for _ in range(batch)])
+    seen = [np.array(data.draw(st.lists(st.integers(1, n_items), max_size=12)), dtype=np.int32) for _ in range(batch)]
+    found = per_user(Ranks(*ranks_of(scores, wanted, seen)))
+    for row in range(batch):
+        for mode in ("masked", "unmasked"):
+            expected = oracle(list(scores[row]), int(wanted[row]), set(seen[row].tolist()), mode == "masked")
+            for metric, figure in expected.items():
+                assert found[mode][metric][row] == pytest.approx(figure, abs=1e-6), (mode, metric)
+
+
+def test_a_constant_scorer_gets_nothing():
+    scores = np.zeros((3, 101))
+    found = per_user(Ranks(*ranks_of(scores, np.array([1, 50, 100]), [np.array([2, 3])] * 3)))
+    for mode in found.values():
+        assert mode["ndcg10"].sum() == mode["hr10"].sum() == mode["hr20"].sum() == 0
+        assert mode["auc"].sum() == 0
+
+
+def test_a_score_that_is_no_number_gets_nothing():
+    scores = np.full((1, 31), np.nan)
+    masked, unmasked, *_ = ranks_of(scores, np.array([5]), [np.array([], dtype=np.int32)])
+    assert masked[0] == unmasked[0] == 30
+
+
+def test_masking_takes_only_seen_items_out():
+    scores = np.array([[0.0, 5.0, 4.0, 3.0, 2.0]])
+    masked, unmasked, candidates_masked, candidates = ranks_of(scores, np.array([3]), [np.array([1, 1, 4])])
+    assert (masked[0], unmasked[0], candidates_masked[0], candidates[0]) == (2, 3, 2, 4)
+
+
+def test_a_seen_item_is_never_found_when_masked():
+    masked, unmasked, *_ = ranks_of(np.array([[0.0, 9.0, 1.0]]), np.array([1]), [np.array([1])])
+    assert (masked[0], unmasked[0]) == (2, 1)
+
+
+def test_scores_of_another_catalogue_are_refused():
+    with pytest.raises(ValueError, match="up to item 7"):
+        ranks_of(np.zeros((1, 4)), np.array([7]), [np.array([], dtype=np.int32)])
