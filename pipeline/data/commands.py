@@ -49,7 +49,7 @@ def prepare(
         )
     else:
         written = amazon.prepare(source_dir, out, _names(sources), _names(targets), protocol, drop_shared_users)
-    typer.echo(written)
+    typer.echo(f"wrote {written}; next: make run DATA={written.parent}")
 
 
 def _names(listed: str) -> list[str]:
@@ -68,4 +68,5 @@ def world(
     """Write the synthetic world as a dataset folder, e.g. to look at it or to change it."""
     from pipeline.data.world.publish import parse_dirt, publish
 
-    typer.echo(publish(out, size, seed, parse_dirt(dirt or [])))
+    written = publish(out, size, seed, parse_dirt(dirt or []))
+    typer.echo(f"wrote {written}; next: make run DATA={written.parent}")

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from pipeline.data.dataset import Source, nearest
-from pipeline.data.schema import SCHEMAS, TableName
+from pipeline.data.schema import REQUIRED, SCHEMAS, TableName
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract, PassingFault
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv"}
 SQL_CHUNK = 100_000  # rows fetched at once
+STAYS_WRONG = (
+    "no such", "syntax error", "unable to open database",  # SQLite
+    "authentication failed", "does not exist", "no password supplied",  # PostgreSQL
+)  # fmt: skip
 
 
 def read_source(source: Source, table: TableName, root: Path, as_of: datetime) -> pl.DataFrame:
@@ -109,9 +113,12 @@ def _read(raw: IO[bytes], file: str, kind: str, source: Source, table: TableName
         parquet = pq.ParquetFile(raw)
         wanted = {source.columns.get(name, name) for name in [*SCHEMAS[table].names, "position", "oracle_rank"]}
         wanted |= set(source.columns.values())
-        # A warehouse table may have a hundred columns that nobody asked for; ids must be reported when missing.
-        names = [n for n in parquet.schema_arrow.names if n in wanted or n.endswith("_vector")]
-        frame = pl.from_arrow(parquet.read(columns=names or None))
+        has = parquet.schema_arrow.names
+        needed = {source.columns.get(name, name) for name in REQUIRED[table]} | set(source.columns.values())
+        # A warehouse table may have a hundred columns that nobody asked for; where one that is needed is missing, all
+        # are read, so that the sentence can say what there is instead.
+        names = [name for name in has if name in wanted or name.endswith("_vector")] if needed <= set(has) else None
+        frame = pl.from_arrow(parquet.read(columns=names))
         assert isinstance(frame, pl.DataFrame)
         return frame
     content = raw.read()
@@ -170,9 +177,8 @@ def _sql_rows(source: Source, query: str | None, as_of: datetime) -> Iterator[tu
     except sqlalchemy.exc.ProgrammingError as error:
         raise BadConfiguration(f"{source.place}: the database refused the query: {_line(error.orig)}.") from error
     except sqlalchemy.exc.OperationalError as error:
-        # SQLite calls a missing table operational; a server that is away is operational too, and comes back
-        wrong = engine.dialect.name == "sqlite" and ("no such" in str(error.orig) or "syntax" in str(error.orig))
-        fault = BadConfiguration if wrong else PassingFault
+        # A server that is away comes back; a wrong name or password stays wrong, and is called operational as well.
+        fault = BadConfiguration if any(sign in str(error.orig) for sign in STAYS_WRONG) else PassingFault
         raise fault(f"{source.place}: the database did not answer the query: {_line(error.orig)}.") from error
     except sqlalchemy.exc.DBAPIError as error:
         raise DataBrokeContract(f"{source.place}: the database could not deliver: {_line(error.orig)}.") from error

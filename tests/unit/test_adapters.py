@@ -186,6 +186,16 @@ def test_a_bad_fetch_leaves_nothing(server, tmp_path: Path, answers: dict, error
     assert not list((tmp_path / "cache").rglob("*.zip"))
 
 
+def test_files_that_are_not_as_published(shops: Path, tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("user,movieId,rating,timestamp\n1,10,4.0,soon\n")
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n10,A,B\n")
+    with pytest.raises(DataBrokeContract, match="is not ml-25m as published"):
+        movielens.prepare("ml-25m", tmp_path, tmp_path / "out")
+    (shops / "a" / "interactions.tsv").write_text("user_id\titem_id\tposition\nu\ti\tfirst\n")
+    with pytest.raises(DataBrokeContract, match="position should be a whole number"):
+        amazon.prepare(shops, tmp_path / "out", ["a"], ["b"])
+
+
 def test_no_network(tmp_path: Path) -> None:
     with pytest.raises(PassingFault, match="is there a network"):
         movielens.prepare("ml-latest-small", None, tmp_path / "out", base_url="http://127.0.0.1:1", cache=tmp_path)

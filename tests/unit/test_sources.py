@@ -133,6 +133,13 @@ def test_order_in_place_of_a_clock(tmp_path: Path) -> None:
     assert read(Source(path="bare.tsv"), tmp_path, clock="order")["timestamp"].diff()[1].total_seconds() == 1
 
 
+def test_only_what_is_needed_is_read_of_a_wide_table(tmp_path: Path) -> None:
+    RAW.with_columns(secret=pl.lit("x"), image_vector=pl.lit(1)).write_parquet(tmp_path / "rows.parquet")
+    assert "secret" not in read_source(Source(path="rows.parquet"), "interactions", tmp_path, AS_OF).columns
+    with pytest.raises(BadConfiguration, match=r"no column 'secrte'; did you mean 'secret'\?"):
+        read(Source(path="rows.parquet", columns={"event": "secrte"}), tmp_path)
+
+
 def test_sqlite_tables_and_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with sqlite3.connect(tmp_path / "shop.db") as connection:
         connection.execute("CREATE TABLE events (user_id, item_id TEXT, timestamp TEXT, event TEXT)")
@@ -160,6 +167,8 @@ def test_postgres(tmp_path: Path) -> None:
         assert sorted(frame["value"].drop_nulls()) == [1.5, 2.0]
         with pytest.raises(BadConfiguration, match="the database refused the query"):
             read(Source(sql=url, table="evnets"))
+        with pytest.raises(BadConfiguration, match='database "shpo" does not exist'):
+            read(Source(sql=url.replace("/postgres?", "/shpo?"), table="events"))
     finally:
         server.cleanup()
     with pytest.raises(PassingFault, match="the database did not answer"):
@@ -240,7 +249,7 @@ def test_wrong_types_are_named(
 @pytest.mark.parametrize(
     ("source", "error", "sentence"),
     [
-        ({"sql": "sqlite:////nowhere/shop.db", "table": "t"}, PassingFault, "did not answer"),
+        ({"sql": "sqlite:////nowhere/shop.db", "table": "t"}, BadConfiguration, "unable to open database file"),
         ({"sql": "sqlite://", "table": "t"}, BadConfiguration, "table t of sqlite.*no such table"),
         ({"sql": "sqlite://", "query": "SELEKT 1"}, BadConfiguration, "syntax error"),
         (

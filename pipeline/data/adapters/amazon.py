@@ -61,7 +61,13 @@ def _tables(folder: Path) -> dict[TableName, pl.DataFrame]:
     rows, items = (_read(folder, name) for name in ("interactions", "items"))
     _require(rows, ["user_id", "item_id", "position"], folder / "interactions.tsv")
     _require(items, ["item_id"], folder / "items.tsv")
-    visits = rows.select("user_id", "item_id", pl.col("position").cast(pl.Int64), event=pl.lit("review"))
+    try:
+        visits = rows.select("user_id", "item_id", pl.col("position").cast(pl.Int64), event=pl.lit("review"))
+    except pl.exceptions.PolarsError as error:
+        wrong = " ".join(str(error).split())
+        raise DataBrokeContract(
+            f"{folder / 'interactions.tsv'}: position should be a whole number: {wrong}."
+        ) from error
     return {"interactions": visits, "items": _items(items)}
 
 

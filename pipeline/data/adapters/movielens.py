@@ -51,7 +51,10 @@ def prepare(
     if source_dir is None:
         members = ("ratings.dat", "movies.dat", "users.dat") if name == "ml-1m" else ("ratings.csv", "movies.csv")
         source_dir = fetch_and_unpack(f"{base_url}/{name}.zip", members, RELEASES[name], cache)
-    tables = _tables_1m(source_dir) if _find(source_dir, "ratings.dat") else _tables_csv(source_dir)
+    try:
+        tables = _tables_1m(source_dir) if _find(source_dir, "ratings.dat") else _tables_csv(source_dir)
+    except pl.exceptions.PolarsError as error:
+        raise DataBrokeContract(f"{source_dir} is not {name} as published: {' '.join(str(error).split())}.") from error
     head: dict[str, Any] = {"name": name, "clock": "real", "protocol": protocol, "pseudonyms": "public"}
     return write_dataset(out, head, {"movies": (["source", "target"], tables)})
 
