@@ -11,8 +11,11 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.exit_codes import BadConfiguration
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DATABASES = ("airflow", "mlflow", "feast", "warmstart")
@@ -92,6 +95,19 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process; `settings.cache_clear()` re-reads the environment (tests)."""
-    found = Settings()
+    """The settings of this process; `settings.cache_clear()` re-reads the environment (tests).
+
+    Raises:
+        BadConfiguration: names the variable whose value cannot be used.
+    """
+    try:
+        found = Settings()
+    except ValidationError as error:
+        raise BadConfiguration("; ".join(map(_sentence, error.errors()))) from error
     return found.model_copy(update={"home": found.home.expanduser().absolute()})
+
+
+def _sentence(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    variable = name if name.isupper() else f"{Settings.model_config['env_prefix']}{name}".upper()
+    return f"{variable}={error['input']} cannot be used: {error['msg']}."

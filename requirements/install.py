@@ -27,6 +27,7 @@ ENVIRONMENTS = {
     Path(".venv"): ["requirements/stages.txt", "requirements/dev.txt"],
     Path(".venv-airflow"): ["requirements/airflow.txt"],
 }
+WITH_OURSELVES = Path(".venv")  # where `warmstart` itself is installed, in place
 OLDEST_UV = (0, 8)  # earlier ones know no `--torch-backend=auto` or no `venv --clear`
 STAMP = "warmstart-installed.json"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu/"
@@ -101,10 +102,10 @@ def install(uv: str, venv: Path, files: Sequence[str], environment: Mapping[str,
     requirements = [word for path in files for word in ("-r", path)]
     # Compiled now: with PYTHONDONTWRITEBYTECODE set, every process would otherwise compile for itself.
     run([*pip_install, "--compile-bytecode", *torch_backend(files, environment), *requirements], environment)
-    if venv == Path(".venv"):
+    if venv == WITH_OURSELVES:
         run([*pip_install, "--quiet", "--no-deps", "--no-build-isolation", "-e", "."], environment)
     unfinished = venv / f"{STAMP}.unfinished"
-    unfinished.write_text(json.dumps(fingerprint(files)))
+    unfinished.write_text(json.dumps(fingerprint(venv, files)))
     unfinished.replace(venv / STAMP)
 
 
@@ -133,13 +134,13 @@ def is_finished(venv: Path, files: Sequence[str]) -> bool:
         stamp = json.loads((venv / STAMP).read_text())
     except (OSError, ValueError):
         return False
-    return bool(stamp == fingerprint(files)) and (venv / "bin" / "python").exists()
+    return bool(stamp == fingerprint(venv, files)) and (venv / "bin" / "python").exists()
 
 
-def fingerprint(files: Sequence[str]) -> dict[str, str]:
+def fingerprint(venv: Path, files: Sequence[str]) -> dict[str, str]:
     """What an environment depends on: its requirement files, and where it stands (its scripts name their path)."""
     digest = hashlib.sha256()
-    for path in (*files, "pyproject.toml"):
+    for path in (*files, "pyproject.toml") if venv == WITH_OURSELVES else files:
         digest.update(Path(path).read_bytes())
     return {"requirements": digest.hexdigest(), "checkout": str(CHECKOUT)}
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from pipeline.exit_codes import BAD_CONFIGURATION, StageError
+from pipeline.exit_codes import BAD_CONFIGURATION
 
 
 def up() -> None:
@@ -95,24 +95,19 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def _narrated() -> Iterator[Callable[[str], None]]:
-    """A spinner that says what is being waited for (a line each when there is no terminal), and a clean ending."""
+    """A spinner that says what is being waited for; a line for each thing when there is no terminal."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(stderr=True)
     said: set[str] = set()
+    with console.status("looking at the stack") as spinner:
 
-    try:
-        with console.status("looking at the stack") as spinner:
+        def say(text: str) -> None:
+            spinner.update(escape(text))
+            topic = text.split(":")[0]
+            if not console.is_terminal and topic not in said:
+                console.print(escape(topic), highlight=False)
+            said.add(topic)
 
-            def say(text: str) -> None:
-                spinner.update(escape(text))
-                topic = text.split(":")[0]
-                if not console.is_terminal and topic not in said:
-                    console.print(escape(topic), highlight=False)
-                said.add(topic)
-
-            yield say
-    except StageError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(error.exit_code) from error
+        yield say

@@ -53,7 +53,7 @@ def problems(settings: Settings, table: list[Service]) -> list[tuple[str, str]]:
 
 
 def _taken(holder: psutil.Process | None, service: Service, setting: str) -> tuple[str, str]:
-    where = f"port {service.port} of {service.name} is in use by"
+    where = f"Port {service.port} of {service.name} is in use by"
     if holder is None:
         return f"{where} a process that this user may not see", f"set {setting} to a free port"
     if home := stack_of(holder):

@@ -128,9 +128,9 @@ def test_a_taken_port_is_named_with_its_holder_and_nothing_starts(stack: Setting
             lifecycle.up(other)
         holder.kill()
     sentence = str(refusal.value)
-    assert f"port {port} of mlflow is in use by pid {holder.pid} ({sys.executable} -c import socket" in sentence
+    assert f"Port {port} of mlflow is in use by pid {holder.pid} ({sys.executable} -c import socket" in sentence
     assert "set WARMSTART_MLFLOW_PORT to a free port" in sentence
-    assert f"port {stack.airflow_port} of airflow-api-server" in sentence
+    assert f"Port {stack.airflow_port} of airflow-api-server" in sentence
     assert f"that is the stack of {stack.home}" in sentence
     assert marked(str(other.home)) == []
     assert not other.postgres_dir.exists()

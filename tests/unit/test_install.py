@@ -71,7 +71,7 @@ def test_only_a_whole_install_of_these_requirements_is_finished(install: ModuleT
     (tmp_path / "bin" / "python").touch()
     assert not install.is_finished(tmp_path, STAGES)
     stamp = tmp_path / install.STAMP
-    stamp.write_text(json.dumps(install.fingerprint(STAGES)))
+    stamp.write_text(json.dumps(install.fingerprint(tmp_path, STAGES)))
     assert install.is_finished(tmp_path, STAGES)
     assert not install.is_finished(tmp_path, ["requirements/airflow.txt"])
     stamp.write_text("{")

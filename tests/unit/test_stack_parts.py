@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import settings as settings_module
 from pipeline.exit_codes import BadConfiguration, PassingFault
 from pipeline.settings import Settings
 from pipeline.stack import home, machine_checks, ports
@@ -68,6 +69,15 @@ def test_credentials_are_made_once(settings: Settings) -> None:
     assert set(passwords) == {"admin", "viewer"}
 
 
+def test_a_setting_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMSTART_AIRFLOW_PORT", "abc")
+    settings_module.settings.cache_clear()
+    with pytest.raises(
+        BadConfiguration, match="WARMSTART_AIRFLOW_PORT=abc cannot be used: Input should be a valid int"
+    ):
+        settings_module.settings()
+
+
 def test_two_services_on_one_port(settings: Settings) -> None:
     same = settings.model_copy(update={"log_port": settings.airflow_port})
     with pytest.raises(BadConfiguration, match="WARMSTART_AIRFLOW_PORT and WARMSTART_LOG_PORT are both"):
@@ -82,8 +92,8 @@ def test_every_port_that_is_taken_is_named(settings: Settings) -> None:
         with pytest.raises(BadConfiguration) as refusal:
             ports.check(settings, services(settings), running=set())
         ports.check(settings, services(settings), running={"mlflow", "airflow-api-server"})
-    assert f"port {settings.airflow_port} of airflow-api-server" in str(refusal.value)
-    assert f"port {settings.mlflow_port} of mlflow" in str(refusal.value)
+    assert f"Port {settings.airflow_port} of airflow-api-server" in str(refusal.value)
+    assert f"Port {settings.mlflow_port} of mlflow" in str(refusal.value)
 
 
 def test_a_port_that_is_none(settings: Settings) -> None:
