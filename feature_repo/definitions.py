@@ -1,6 +1,6 @@
 """For people and Feast's own command line, which finds what stands at the top level of the files here.
 
-    WARMSTART_FEATURES=$PWD/data/features feast -c feature_repo apply
+Run it from the checkout: `WARMSTART_FEATURES=$PWD/data/features feast -c feature_repo apply`.
 """
 
 import os
