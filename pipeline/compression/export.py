@@ -81,7 +81,7 @@ def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: 
         torch.onnx.export(
             graph,
             example,
-            written,
+            written,  # type: ignore[arg-type]  # tracing takes a file, the types know only paths
             dynamo=False,
             opset_version=OPSET,
             input_names=list(INPUTS),

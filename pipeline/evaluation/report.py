@@ -98,11 +98,11 @@ def _plot(models: list[Row]) -> str:
 
 def _table(models: list[Row], mode: str) -> str:
     head = "".join(f"<th>{TITLES[column]}</th>" for column in COLUMNS)
-    rows = [f"<tr><th>model</th><th>parameters</th><th>bytes</th>{head}</tr>"]
+    rows = [f"<tr><th>model</th>{head}<th>parameters</th><th>bytes</th></tr>"]
     for model in models:
         cells = "".join(_cell(model[mode].get(column)) for column in COLUMNS)
         counts = "".join(f"<td>{_count(model[key])}</td>" for key in ("parameters", "bytes"))
-        rows.append(f'<tr class="{_classes(model)}"><td>{escape(model["name"])}</td>{counts}{cells}</tr>')
+        rows.append(f'<tr class="{_classes(model)}"><td>{escape(model["name"])}</td>{cells}{counts}</tr>')
     return _wide(rows)
 
 
@@ -150,8 +150,8 @@ def _count(value: int | None) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 8 × 10ⁿ, so that quarters of the axis are round."""
+    """The next number whose quarters are round, for the axis."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 8, 10) if step * power >= value)
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 2.8, 3.2, 4, 5, 6, 8, 10) if step * power >= value)

@@ -63,6 +63,7 @@ def model_rows(ranked: Sequence[Ranked], holdout: Holdout, interval: Interval) -
         for mode, columns in metrics[model.name].items()
         if mode == "masked" or not model.masked_only
         for metric, column in columns.items()
+        if not (model.masked_only and metric == "auc")  # out of how many the oracle chose is not written down
     }
     rows: dict[str, dict[str, Any]] = {
         model.name: {
