@@ -97,7 +97,10 @@ def remove_vanished(settings: Settings, store: FeatureStore, view: str, keys: pl
     from psycopg import sql
 
     table = sql.Identifier(compute_table_id(store.project, store.get_feature_view(view)))
-    vanished = sql.SQL("delete from {} where entity_key not in (select * from kept) returning entity_key")
+    vanished = sql.SQL(
+        "delete from {} as online where not exists"
+        " (select from kept where kept.entity_key = online.entity_key) returning entity_key"
+    )
     with psycopg.connect(settings.postgres_url("feast")) as connection:
         connection.execute("create temp table kept (entity_key bytea) on commit drop")
         with connection.cursor().copy("copy kept from stdin") as copy:

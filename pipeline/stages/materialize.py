@@ -63,9 +63,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             if planned.start is None and not planned.nothing:
                 # from here on an older run keeps away, and a later one knows that nothing is certain
                 ledger.write(view, Watermark(params.as_of))
+            if planned.reason == "history changed":
                 removed = remove_vanished(where, feast(), view, table.ids(planned.rows))
-                if removed:
-                    log.info("%s: removed %s keys the data no longer has", view, f"{removed:,}")
+                log.info("%s: removed %s keys the data no longer has", view, f"{removed:,}")
             if not planned.nothing:
                 _push(feast(), ledger, view, table, planned, params)
         marks = ledger.read()
