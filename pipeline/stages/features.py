@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import polars as pl
 from pydantic import Field
@@ -94,7 +95,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     known = {"name": dataset["name"], "domains": list(roles)}
     (features / "dataset.json").write_text(json.dumps(known, indent=2) + "\n", "utf-8")
     log.info("Feast: applying the feature repository, joining point-in-time")
-    registry = job.scratch / "registry.db"
+    job.scratch.mkdir(parents=True, exist_ok=True)
+    registry = job.scratch / "registry.db"  # with timestamps: no output
     registry.unlink(missing_ok=True)
     store = open_store(features, project_name(dataset["name"]), str(registry))
     scales = {name: value_scale(frame.filter(pl.col("part") == "train")["value"]) for name, frame in rows.items()}
@@ -110,19 +112,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             folder / "items.parquet",
         )
         log.info("%s: %s", name, _brief(frame, items[name]))
-    about = {
-        name: {
-            "role": roles[name],
-            "n_items": items[name].height,
-            "n_users": frame["user_index"].n_unique(),
-            "n_interactions": frame.filter(pl.col("part") == "train").height,
-            "value_scale": scales[name],
-        }
-        for name, frame in rows.items()
-    }
+    domains = {name: _about(frame, items[name]) | {"role": roles[name]} for name, frame in rows.items()}
     described = {
         **dataset,
-        "domains": about,
+        "domains": {name: about | {"value_scale": scales[name]} for name, about in domains.items()},
         "targets": params.targets,
         "events": events,
         "item_features": list(ITEM_FEATURES),
@@ -161,6 +154,14 @@ def _end_of_training(protocol: str, cuts: Cuts | None, rows: Mapping[str, pl.Dat
         frame.select(pl.max_horizontal("created_at", "timestamp").max().to_physical()).item() for frame in rows.values()
     ]
     return max((moment for moment in known if moment is not None), default=0)
+
+
+def _about(rows: pl.DataFrame, items: pl.DataFrame) -> dict[str, Any]:
+    return {
+        "n_items": items.height,
+        "n_users": rows["user_index"].n_unique(),
+        "n_interactions": rows.filter(pl.col("part") == "train").height,
+    }
 
 
 def _brief(rows: pl.DataFrame, items: pl.DataFrame) -> str:
