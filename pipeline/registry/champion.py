@@ -7,6 +7,7 @@ lock of PostgreSQL (advisory, held by the session: a process that dies has let g
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ ALIAS = "champion"
 RUN_TAG = "warmstart.run_id"
 CONTENT_TAG = "warmstart.content"
 AS_OF_TAG = "warmstart.as_of"
+COMMIT_TAG = "warmstart.commit"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Version:
         run_id: the run that made it.
         content: digest of the served folder (`content_digest`).
         as_of: what it has learned up to, ISO 8601 UTC.
+        model_id: MLflow's id of the logged model that holds its files.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Version:
     run_id: str
     content: str
     as_of: str
+    model_id: str
 
 
 def model_name(target: str) -> str:
@@ -74,10 +78,12 @@ def champion_of(mlflow: Any, target: str) -> Version | None:
         raise
 
 
-def register_version(mlflow: Any, target: str, run: dict[str, str], served: Path, experiment: str) -> Version:
+def register_version(
+    mlflow: Any, target: str, run: dict[str, str], served: Path, experiment: str, champion: Version | None
+) -> Version:
     """Register the served folder as the version of this run; the one that is there already if the run is repeated.
 
-    Call it under `registry_lock`.
+    Call it under `registry_lock`. A model that is the champion's, byte for byte, points to the champion's files.
 
     Args:
         run: run.yaml's run_id, as_of and commit.
@@ -95,14 +101,14 @@ def register_version(mlflow: Any, target: str, run: dict[str, str], served: Path
     known = mlflow.search_model_versions(f"name = '{name}' and tags.`{RUN_TAG}` = '{run['run_id']}'")
     if known:
         return _version(known[0])
-    logged = mlflow.create_logged_model(experiment, name=name, tags={RUN_TAG: run["run_id"]}, model_type="recommender")
-    with tempfile.TemporaryDirectory() as scratch:
-        mlflow.log_model_artifacts(logged.model_id, str(_as_mlflow_model(served, Path(scratch) / "model")))
-    mlflow.finalize_logged_model(logged.model_id, "READY")
-    tags = {RUN_TAG: run["run_id"], AS_OF_TAG: run["as_of"], CONTENT_TAG: content_digest(served),
-            "warmstart.commit": run["commit"]}  # fmt: skip
+    content = content_digest(served)
+    if champion is not None and champion.content == content:
+        model_id = champion.model_id
+    else:
+        model_id = _log_model(mlflow, name, run, served, experiment)
+    tags = {RUN_TAG: run["run_id"], AS_OF_TAG: run["as_of"], CONTENT_TAG: content, COMMIT_TAG: run["commit"]}
     made = mlflow.create_model_version(
-        name, source=f"models:/{logged.model_id}", tags=tags, model_id=logged.model_id, await_creation_for=0
+        name, source=f"models:/{model_id}", tags=tags, model_id=model_id, await_creation_for=0
     )
     return _version(made)
 
@@ -129,10 +135,16 @@ def content_digest(served: Path) -> str:
     return digest.hexdigest()
 
 
+def _log_model(mlflow: Any, name: str, run: dict[str, str], served: Path, experiment: str) -> str:
+    logged = mlflow.create_logged_model(experiment, name=name, tags={RUN_TAG: run["run_id"]}, model_type="recommender")
+    with tempfile.TemporaryDirectory() as scratch:
+        mlflow.log_model_artifacts(logged.model_id, str(_as_mlflow_model(served, Path(scratch) / "model")))
+    mlflow.finalize_logged_model(logged.model_id, "READY")
+    return str(logged.model_id)
+
+
 def _as_mlflow_model(served: Path, into: Path) -> Path:
     # an ordinary MLflow ONNX model (`mlflow models serve` loads it), with the whole served folder beside the graph
-    import shutil
-
     import mlflow.onnx
     import onnx
 
@@ -148,11 +160,11 @@ def _as_mlflow_model(served: Path, into: Path) -> Path:
 
 
 def _version(found: Any) -> Version:
-    tags = found.tags
     return Version(
-        found.name,
-        int(found.version),
-        tags.get(RUN_TAG, ""),
-        tags.get(CONTENT_TAG, ""),
-        tags.get(AS_OF_TAG, ""),
+        name=found.name,
+        version=int(found.version),
+        run_id=found.tags.get(RUN_TAG, ""),
+        content=found.tags.get(CONTENT_TAG, ""),
+        as_of=found.tags.get(AS_OF_TAG, ""),
+        model_id=str(found.source).removeprefix("models:/"),
     )

@@ -48,7 +48,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     served = inputs["models/served"]
     with registry.registry_lock(job.target):
         before = registry.champion_of(mlflow, job.target)
-        version = registry.register_version(mlflow, job.target, dict(job.run), served, experiment_id(mlflow))
+        version = registry.register_version(mlflow, job.target, dict(job.run), served, experiment_id(mlflow), before)
         same = before is not None and before.content == version.content
         challenger, baselines, users = _challenger(inputs["reports/evaluation"])
         champion = None
