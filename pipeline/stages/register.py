@@ -62,7 +62,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             confidence=params.confidence,
             seed=params.seed,
         )
-        decision, reasons = verdict.verdict, list(verdict.reasons)
+        decision: str = verdict.verdict
+        reasons = list(verdict.reasons)
         if before is not None and decision == "promote":
             decision, reasons = _against_champion(before, version, reasons)
         if decision == "promote" and not params.promote:
