@@ -36,7 +36,7 @@ def reproduce_stage(workspace: Path, address: str) -> int:
     manifest = write_manifest(workspace, graph, address, attempt)
     if attempt is None:
         log.info("%s: restored from the cache: %s", address, manifest["found"])
-    else:
+    elif not graph.stages[name].always_changed:
         _track(workspace, manifest)
     return NOT_PROMOTED if manifest["promoted"] is False else DONE
 

@@ -1,7 +1,7 @@
 """What MLflow sees of a run: one parent run, and a child for each stage, written from the stage's manifest.
 
-A stage that came from the cache gets its child when the run is closed, so that a night in which nothing changed does
-not pay for importing MLflow fifteen times.
+A stage that made nothing new (its output came from the cache, or it only changed the world outside) gets its child when
+the run is closed, so that a night in which nothing changed does not pay for importing MLflow fifteen times.
 """
 
 from __future__ import annotations
