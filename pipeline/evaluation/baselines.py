@@ -17,6 +17,7 @@ from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, Holdout
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import Requests, Scorer, rank_holdout
+from pipeline.models.unit_rows import unit_rows
 
 log = logging.getLogger(__name__)
 
@@ -151,9 +152,3 @@ def fit_baselines(data: DomainData, text_vectors: Array | None, clock: str) -> d
             data.n_items,
         )[1]
     return found
-
-
-def unit_rows(vectors: Array) -> Array:
-    """Rows scaled to length 1; zero rows stay zero. float32 of the same shape."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors, dtype=np.float32), where=lengths > 0)

@@ -36,7 +36,7 @@ class Params(StageParams):
     temperature: float = Field(default=2.0, gt=0, description="T of the dense student's opinion in recovery")
     weight: float = Field(default=1.0, ge=0, description="λ of the dense student's opinion in recovery")
     full_softmax_items: int = Field(
-        default=50_000, ge=0, description="catalogues up to this size are scored whole in training"
+        default=5000, ge=0, description="catalogues up to this size are scored whole in training"
     )
     sampled_items: int = Field(default=2048, ge=1, description="uniform draws per batch for larger catalogues")
     validation_users: int = Field(default=5000, ge=1, description="validation rows that are ranked")

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData
-from pipeline.evaluation.baselines import unit_rows
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.models.attributes import padded_bags
 from pipeline.models.item_encoder import Catalogue
 from pipeline.models.spec import ModelSpec
+from pipeline.models.unit_rows import unit_rows
 from pipeline.training.batches import TrainingDomain
 
 

@@ -83,7 +83,7 @@ class Training:
         self.epochs = plan.passes(per_epoch)
         self.progress = Progress(total_steps=self.epochs * per_epoch)
         if not self._restore() and plan.judge_start:
-            self.progress.best = validate(model)
+            self._judge_start()
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end; the model then has the best weights. Returns one row per epoch."""
@@ -102,6 +102,13 @@ class Training:
         plan = self.plan
         length = self.model.spec.max_length
         return EpochBatches(self.domains, plan.seed, number, length, plan.batch_users, plan.temperature)
+
+    def _judge_start(self) -> None:
+        value = self.validate(self.model)
+        if value is not None:
+            self.progress.best = value
+            self.progress.history.append({"step": 0, "epoch": 0, "valid_ndcg10": value})
+            log.info("%s: before training, valid ndcg10 %.4f", self.plan.name, value)
 
     def _run_epoch(self, batches: EpochBatches) -> None:
         state = self.progress
@@ -248,7 +255,7 @@ def fit(
         scratch: a folder of this training's own for checkpoints.
 
     Returns:
-        one row per epoch: step, epoch, train_loss, valid_ndcg10.
+        one row per epoch: step, epoch, train_loss, valid_ndcg10; with `plan.judge_start` one more, epoch 0.
 
     Raises:
         BadConfiguration: the loss became NaN or infinite; the message names the batch.

@@ -71,7 +71,7 @@ class TrainingParams(StageParams):
     patience: int = Field(default=4, ge=1, description="epochs without a better validation before training stops")
     average: float = Field(default=0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 is none")
     full_softmax_items: int = Field(
-        default=50_000, ge=0, description="catalogues up to this size are scored whole in training"
+        default=5000, ge=0, description="catalogues up to this size are scored whole in training"
     )
     sampled_items: int = Field(default=2048, ge=1, description="uniform draws per batch for larger catalogues")
     validation_users: int = Field(default=5000, ge=1, description="validation rows per domain that are ranked")

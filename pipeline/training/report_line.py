@@ -8,8 +8,9 @@ from typing import Any
 
 def found_line(parameters: int, history: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, float]]:
     """The line and its figures, from the rows that `fit` returned."""
-    line = f"{parameters:,} parameters, {len(history)} epochs"
-    figures: dict[str, float] = {"parameters": parameters, "epochs": len(history)}
+    epochs = max((row["epoch"] for row in history), default=0)
+    line = f"{parameters:,} parameters, {epochs} epochs"
+    figures: dict[str, float] = {"parameters": parameters, "epochs": epochs}
     values = [row["valid_ndcg10"] for row in history if "valid_ndcg10" in row]
     if not values:
         return f"{line}; no validation rows, so no early stopping: the last epoch is kept", figures

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -11,6 +13,7 @@ import pytest
 
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
+from pipeline.settings import CHECKOUT
 from tests.training_data import OUTPUT, Chain, rewrite_without_training, write_training_set
 
 FILES = {
@@ -102,6 +105,15 @@ def test_the_report_is_one_page_of_its_own(chain):
     assert "prefers-color-scheme: dark" in page
     for name in ("popularity", "item-kNN", "content-kNN", "backbone", "teacher", "student", "served"):
         assert name in page
+
+
+def test_parameters_are_read_without_the_heavy_libraries():
+    code = (
+        "import sys\n"
+        f"for stage in {list(OUTPUT)!r}: __import__('pipeline.stages.' + stage)\n"
+        "assert not {'torch', 'onnxruntime', 'scipy', 'polars'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT)
 
 
 # What bad input gets.

@@ -13,9 +13,9 @@ from pipeline.evaluation.baselines import (
     ItemNeighbours,
     Popularity,
     fit_baselines,
-    unit_rows,
 )
 from pipeline.evaluation.ranking import Requests
+from pipeline.models.unit_rows import unit_rows
 from tests.ranker_contract import RankerContract
 from tests.training_data import rewrite_without_training, write_training_set
 
