@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.exit_codes import StageError
 from pipeline.data.commands import app as data
+from pipeline.exit_codes import StageError
 from pipeline.stack.commands import doctor, down, status, up
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")

@@ -89,6 +89,10 @@ class Supervisor:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise
 
+    def stop(self, service: str) -> None:
+        """Stop one service and wait until it has ended; it stays down until it is started again."""
+        self._call("stopProcess", service)
+
     def stop_all(self, but: str) -> None:
         """Stop all services at the same time, except one, and wait for them, but not for ever."""
         names = [p.name for p in self.processes().values() if p.name != but and p.state in ALIVE]
