@@ -35,6 +35,7 @@ def run_and_follow(conf: dict[str, Any]) -> int:
         show_result(console, folder, where, logins)
     if state == "success":
         return DONE
+    console.print()
     kept = f"its workspace is kept: {folder}" if folder else "it could not be opened"
     console.print(f"[bold red]the run failed[/]; {kept}; logs in Airflow", soft_wrap=True)
     return exit_code_of(run_id, where) or BROKE

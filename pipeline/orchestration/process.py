@@ -40,7 +40,7 @@ class ProcessOperator(BaseOperator):
         self.in_workspace = in_workspace
         self._process: subprocess.Popen[str] | None = None
 
-    def execute(self, context: Any) -> None:
+    def execute(self, context: Any) -> Any:
         """Run the command, copy its lines to the task's log, and act on its exit code."""
         folder = workspace_folder(context["run_id"]) if self.in_workspace else CHECKOUT
         self._process = subprocess.Popen(

@@ -29,6 +29,7 @@ class StageOperator(ProcessOperator):
         self.target = target
 
     def execute(self, context: Any) -> None:
+        """Reproduce the stage; announce the target's champion if this stage promoted one."""
         address = f"{self.stage}@{self.target}" if self.target else self.stage
         self.words = ["workspace", "stage", address]
         super().execute(context)
