@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pipeline.data.commands import app as data
-from pipeline.exit_codes import StageError
+from pipeline.exit_codes import BROKE
 from pipeline.stack.commands import doctor, down, status, up
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")
@@ -126,11 +126,10 @@ def main() -> None:
 
     try:
         app()
-    except StageError as fault:
-        typer.echo(str(fault), err=True)
-        sys.exit(fault.exit_code)
-    except OSError as fault:
+    except Exception as fault:
         code, sentence = explain(fault)
+        if code == BROKE:
+            raise
         typer.echo(sentence, err=True)
         sys.exit(code)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
@@ -143,22 +144,22 @@ def encoder_named(name: str, threads: int) -> Encoder:
 
 
 def encode_with_progress(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[list[int], Array]]:
-    """`encoder.encode`, with a line every few seconds: how many, how fast, how long still."""
+    """`encoder.encode`, with a bar on a terminal and lines in a log: how many, how fast, how long still."""
     log.info("encoding %s new texts with %s", f"{len(texts):,}", encoder.identity)
     done, began, said = 0, 0.0, 0.0
-    for places, vectors in encoder.encode(texts):
-        yield places, vectors
-        if not done:  # the first batch waits for imports and weights
-            began = said = time.monotonic()
-        done += len(places)
-        now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES:
-            rate = max(done / (now - began), 1.0)
-            log.info(
-                "encoded %s of %s texts, %s a second, %s s to go",
-                f"{done:,}",
-                f"{len(texts):,}",
-                f"{rate:,.0f}",
-                f"{(len(texts) - done) / rate:,.0f}",
-            )
-            said = now
+    # disable=None: a bar only where there is a terminal to draw it on
+    with tqdm(total=len(texts), desc="encoding", unit="text", leave=False, disable=None) as bar:
+        for places, vectors in encoder.encode(texts):
+            yield places, vectors
+            bar.update(len(places))
+            if not done:  # the first batch waits for imports and weights
+                began = said = time.monotonic()
+            done += len(places)
+            now = time.monotonic()
+            if bar.disable and now - said >= SECONDS_BETWEEN_LINES:
+                rate = max(done / (now - began), 1.0)
+                left = (len(texts) - done) / rate
+                log.info(
+                    "encoded %s of %s texts, %.0f a second, %.0f s to go", f"{done:,}", f"{len(texts):,}", rate, left
+                )
+                said = now

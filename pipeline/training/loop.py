@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from pipeline.exit_codes import BadConfiguration
 from pipeline.models.recommender import SequentialRecommender
@@ -115,16 +116,20 @@ class Training:
         started = said = saved = time.monotonic()
         targets_before = state.targets
         self.model.train()
-        while state.step_in_epoch < len(batches):
-            self._step(batches[state.step_in_epoch])
-            state.step_in_epoch += 1
-            now = time.monotonic()
-            if now - said >= SAY_SECONDS:
-                said = now
-                self._say(f"step {state.step_in_epoch}/{len(batches)}", started, targets_before)
-            if now - saved >= CHECKPOINT_SECONDS:
-                self._save()
-                saved = time.monotonic()
+        label = f"{self.plan.name} epoch {state.epoch + 1}/{self.epochs}"
+        # disable=None: a bar on a terminal, lines in a log
+        with tqdm(total=len(batches), initial=state.step_in_epoch, desc=label, leave=False, disable=None) as bar:
+            while state.step_in_epoch < len(batches):
+                self._step(batches[state.step_in_epoch])
+                state.step_in_epoch += 1
+                bar.update()
+                now = time.monotonic()
+                if bar.disable and now - said >= SAY_SECONDS:
+                    said = now
+                    self._say(f"step {state.step_in_epoch}/{len(batches)}", started, targets_before)
+                if now - saved >= CHECKPOINT_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
         self._say("trained", started, targets_before)
 
     def _step(self, batch: Batch) -> None:
