@@ -1,0 +1,82 @@
+"""The README's commands, as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.settings import CHECKOUT
+from pipeline.stack.processes import marked
+from tests.e2e.conftest import EPOCHS
+from tests.stack_fixture import stack_settings
+
+README = (CHECKOUT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    """Every line of the README's console blocks, in order, without comments."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    return [line.split("  #")[0].strip() for line in lines]
+
+
+def test_the_readme_names_the_commands_that_exist():
+    makefile = (CHECKOUT / "Makefile").read_text()
+    for target in set(re.findall(r"`make ([a-z-]+)", README)):
+        assert re.search(rf"^([a-z ]+ )?{target}[a-z ]*:", makefile, re.MULTILINE), f"make {target}"
+    ci = (CHECKOUT / ".ci" / "run").read_text()
+    assert "make lint" in ci
+    assert "make test" in ci
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert (CHECKOUT / link).exists(), link
+
+
+def test_the_readmes_commands_work(tmp_path):
+    """All of them on a stack of their own; `make run` on the tiny world and with few epochs, to stay short."""
+    settings = stack_settings(tmp_path / "home")
+    environment = os.environ | {
+        "WARMSTART_HOME": str(settings.home),
+        "WARMSTART_AIRFLOW_PORT": str(settings.airflow_port),
+        "WARMSTART_MLFLOW_PORT": str(settings.mlflow_port),
+        "WARMSTART_LOG_PORT": str(settings.log_port),
+        # make takes its options from the environment where the command line does not give them
+        "DATA": "world:tiny", "SET": " ".join(["embed.encoder=hashing", *EPOCHS]), "AS_OF": "2026-01-01",
+    }  # fmt: skip
+    environment.pop("MAKEFLAGS", None)
+    ran = []
+    try:
+        for command in commands():
+            if command == "make test":  # this very suite
+                continue
+            shown = _run(_where_data_is(command, tmp_path), environment)
+            ran.append(command)
+            if command.startswith("make run"):
+                assert "NDCG@10" in shown
+                assert "rec-harbour version" in shown
+                assert str(settings.airflow_port) in shown
+    finally:
+        _run("make down", environment)
+    assert "make run" in ran
+    assert not marked(str(settings.home))
+
+
+def _where_data_is(command: str, scratch: Path) -> str:
+    # what a person writes into a folder of their own, the test writes into its scratch folder
+    return command.replace("my-world", str(scratch / "my-world"))
+
+
+def _run(command: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        shlex.split(command), cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=600
+    )
+    if done.returncode:
+        pytest.fail(f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
