@@ -68,7 +68,7 @@ def test_marking_a_task_failed_ends_its_processes(night):
 def test_mlflow_going_away_is_waited_for(night):
     """It stops in the middle of a run; the stage that needs it ends with 75, is retried, and the run ends green."""
     supervisor = Supervisor(night.settings)
-    run_id = night.trigger(overrides=[*QUICK, "seed=11"])
+    run_id = night.trigger(overrides=[*QUICK, "seed=11"], targets=["harbour"])
     wait_until(lambda: night.task_state(run_id, "snapshot") == "success", 120, "snapshot")
     supervisor.stop("mlflow")
     wait_until(

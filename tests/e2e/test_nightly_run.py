@@ -95,7 +95,7 @@ def test_dvc_repro_in_a_checkout_gives_the_same_hashes(first, tmp_path):
     shutil.copy(first.record / "params.yaml", clone / "params.yaml")
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
     environment |= {"WARMSTART_HOME": str(first.settings.home)}
-    stages = [address for address in GRAPH.addresses(TARGETS) if address in CACHEABLE]
+    stages = [address for address in GRAPH.addresses(["harbour"]) if address in CACHEABLE]
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", "--single-item", *stages],
         cwd=clone, env=environment, capture_output=True, text=True,
@@ -104,7 +104,7 @@ def test_dvc_repro_in_a_checkout_gives_the_same_hashes(first, tmp_path):
     lock = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
     by_hand = {out["path"]: out["md5"] for body in lock.values() for out in body["outs"]}
     assert by_hand == {path: first.output_digests[path] for path in by_hand}
-    assert set(by_hand) >= {"models/backbone", *(f"models/served/{t}" for t in TARGETS)}
+    assert set(by_hand) >= {"models/backbone", "models/served/harbour", "reports/evaluation/harbour"}
 
 
 def test_two_runs_at_once_do_not_touch_each_other(night, first):
