@@ -104,8 +104,3 @@ def read_table(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-def utc(moment: datetime) -> datetime:
-    """The same moment in UTC; a moment without a zone is taken to be UTC already."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -14,11 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Folders = Mapping[str, Path]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+AsOf = Annotated[
+    datetime, AfterValidator(_in_utc), Field(description="exclusive upper bound in UTC; without a zone it is UTC")
+]
 
 
 class StageParams(BaseModel):

@@ -15,14 +15,13 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from pipeline.data.schema import utc
 from pipeline.features.online_plan import Plan, Table, chunks, from_micros, plan, settled_before
 from pipeline.features.online_store import open_online_store, push, remove_vanished, store_name
 from pipeline.features.store import JOIN_KEYS, VIEWS, project_name
 from pipeline.features.watermarks import Ledger, Watermark, open_ledger
-from pipeline.runs.contract import Folders, Job, StageParams, Summary
+from pipeline.runs.contract import AsOf, Folders, Job, StageParams, Summary
 from pipeline.settings import settings
 
 if TYPE_CHECKING:
@@ -34,13 +33,8 @@ log = logging.getLogger(__name__)
 class Params(StageParams):
     """Parameters of `materialize`."""
 
-    as_of: datetime = Field(description="exclusive upper bound in UTC; without a zone it is UTC")
+    as_of: AsOf
     chunk_rows: int = Field(50_000, ge=1, description="states pushed before the watermark moves")
-
-    @field_validator("as_of")
-    @classmethod
-    def _in_utc(cls, as_of: datetime) -> datetime:
-        return utc(as_of)
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:

@@ -30,7 +30,6 @@ class Params(StageParams):
     )
     confidence: float = Field(gt=0.5, lt=1, description="of the gate's intervals")
     promote: bool = Field(description="may the alias move at all")
-    as_of: str
     seed: int
 
 

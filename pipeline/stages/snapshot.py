@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from pipeline.data.canonical import canonicalise
 from pipeline.data.dataset import WORLD_PREFIX, Dataset, Domain, Source, load_dataset
 from pipeline.data.digests import verify_digests
 from pipeline.data.pseudonyms import DIGITS, PUBLIC_KEY, pseudonymise, secret_key
-from pipeline.data.schema import EARLIEST, SORTED_BY, TABLES, TableName, schema_of, utc, write_table
+from pipeline.data.schema import EARLIEST, SORTED_BY, TABLES, TableName, schema_of, write_table
 from pipeline.data.sources import read_source
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
-from pipeline.runs.contract import Folders, Job, StageParams, Summary
+from pipeline.runs.contract import AsOf, Folders, Job, StageParams, Summary
 
 log = logging.getLogger(__name__)
 Tables = dict[TableName, pl.DataFrame]
@@ -35,14 +35,9 @@ class Params(StageParams):
     """Parameters of snapshot."""
 
     data: str = Field(description="a dataset folder, a dataset.yaml, or world:<size>")
-    as_of: datetime = Field(description="exclusive upper bound in UTC; without a zone it is UTC")
+    as_of: AsOf
     sources: dict[str, str] = Field(default_factory=dict, description="digest of every source when the run was opened")
     seed: int = Field(default=7, ge=0, description="of the synthetic world; real data is not drawn")
-
-    @field_validator("as_of")
-    @classmethod
-    def _in_utc(cls, as_of: datetime) -> datetime:
-        return utc(as_of)
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from datetime import datetime
 from typing import Any
 
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from pipeline.contracts.rules import contract
-from pipeline.data.schema import TABLES, TableName, read_table, schema_of, utc, write_table
+from pipeline.data.schema import TABLES, TableName, read_table, schema_of, write_table
 from pipeline.exit_codes import DataBrokeContract
-from pipeline.runs.contract import Folders, Job, StageParams, Summary
+from pipeline.runs.contract import AsOf, Folders, Job, StageParams, Summary
 
 log = logging.getLogger(__name__)
 ORDER: tuple[TableName, ...] = ("items", "users", "interactions")  # interactions are judged against the valid items
@@ -26,15 +25,10 @@ ORDER: tuple[TableName, ...] = ("items", "users", "interactions")  # interaction
 class Params(StageParams):
     """Parameters of validate."""
 
-    as_of: datetime = Field(description="exclusive upper bound in UTC; without a zone it is UTC")
+    as_of: AsOf
     max_quarantined_share: float = Field(
         default=0.05, ge=0, le=1, description="of a table's rows; above it the run stops"
     )
-
-    @field_validator("as_of")
-    @classmethod
-    def _in_utc(cls, as_of: datetime) -> datetime:
-        return utc(as_of)
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
