@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -33,6 +33,8 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri")
     )
     airflow_api_url: str | None = Field(default=None, description="http://… of an Airflow that is not ours")
+    airflow_user: str = Field(default="admin", description="who triggers runs")
+    airflow_password: SecretStr | None = Field(default=None, description="of that user; only for an Airflow not ours")
     online_store_url: str | None = Field(default=None, description="redis://… in place of PostgreSQL")
     dvc_remote_url: str | None = Field(default=None, description="s3://… or a folder; default $HOME/dvc/remote")
     airflow_port: int = 8080

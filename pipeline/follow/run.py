@@ -13,7 +13,7 @@ from pipeline.follow.live import exit_code_of, follow, run_folder
 from pipeline.follow.result import show_result
 from pipeline.graph import load_graph
 from pipeline.settings import CHECKOUT, settings
-from pipeline.stack.credentials import airflow_passwords
+from pipeline.stack.credentials import airflow_login, airflow_passwords
 from pipeline.stack.lifecycle import up
 
 
@@ -24,15 +24,14 @@ def run_and_follow(conf: dict[str, Any]) -> int:
     where = settings()
     with console.status("the stack") as status:
         up(where, status.update)
-    logins = airflow_passwords(where)
-    api = AirflowApi(where.airflow_uri, "admin", logins["admin"])
+    api = AirflowApi(where.airflow_uri, *airflow_login(where))
     api.await_dag()
     run_id = api.trigger(conf)
     console.print(f"run       {run_id}\nairflow   {where.airflow_uri}/dags/retrain/runs/{run_id}", soft_wrap=True)
     state = follow(api, run_id, load_graph(CHECKOUT / "dvc.yaml"), where, console)
     folder = run_folder(where, run_id)
     if folder is not None:
-        show_result(console, folder, where, logins)
+        show_result(console, folder, where, {} if where.airflow_api_url else airflow_passwords(where))
     if state == "success":
         return DONE
     console.print()

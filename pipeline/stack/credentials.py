@@ -9,6 +9,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.exit_codes import BadConfiguration
 from pipeline.settings import Settings
 
 AIRFLOW_USERS = ("admin", "viewer")
@@ -56,6 +57,22 @@ def airflow_passwords(settings: Settings) -> dict[str, str]:
     path = passwords_path(settings)
     found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     return found
+
+
+def airflow_login(settings: Settings) -> tuple[str, str]:
+    """User and password that may trigger runs: from the settings, or the embedded Airflow's own admin.
+
+    Raises:
+        BadConfiguration: another Airflow is set, and no password for it.
+    """
+    if settings.airflow_password is not None:
+        return settings.airflow_user, settings.airflow_password.get_secret_value()
+    if settings.airflow_api_url is not None:
+        raise BadConfiguration(
+            f"WARMSTART_AIRFLOW_API_URL is {settings.airflow_api_url}, but nothing says how to log in there; "
+            "set WARMSTART_AIRFLOW_USER and WARMSTART_AIRFLOW_PASSWORD"
+        )
+    return settings.airflow_user, airflow_passwords(settings)[settings.airflow_user]
 
 
 def airflow_keys(settings: Settings) -> AirflowKeys:

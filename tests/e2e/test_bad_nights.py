@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import psutil
 import pytest
@@ -65,16 +67,17 @@ def test_marking_a_task_failed_ends_its_processes(night):
     assert ended.tasks["close"]["state"] == "success"
 
 
-def test_mlflow_going_away_is_waited_for(night):
-    """It stops in the middle of a run; the stage that needs it ends with 75, is retried, and the run ends green."""
+def test_servers_that_go_away_are_waited_for(night):
+    """MLflow stops in the middle of a run, later PostgreSQL is killed: 75, retries, and a green end."""
     supervisor = Supervisor(night.settings)
     run_id = night.trigger(overrides=[*QUICK, "seed=11"], targets=["harbour"])
     wait_until(lambda: night.task_state(run_id, "snapshot") == "success", 120, "snapshot")
     supervisor.stop("mlflow")
-    wait_until(
-        lambda: "up_for_retry" in (night.task_state(run_id, s) for s in ("validate", "features")), 120, "a retry"
-    )
+    states = lambda: [night.task_state(run_id, stage) for stage in ("validate", "features")]  # noqa: E731
+    wait_until(lambda: "up_for_retry" in states(), 120, "a retry")
     supervisor.start("mlflow")
+    wait_until(lambda: night.task_state(run_id, "features") == "success", 200, "features")
+    os.kill(supervisor.processes()["postgres"].pid, signal.SIGKILL)
     ended = night.wait(run_id, 400)
     assert ended.state == "success", ended.states()
     assert max(task["try_number"] for task in ended.tasks.values()) > 1

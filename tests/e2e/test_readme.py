@@ -48,7 +48,8 @@ def test_the_readmes_commands_work(tmp_path):
         "WARMSTART_MLFLOW_PORT": str(settings.mlflow_port),
         "WARMSTART_LOG_PORT": str(settings.log_port),
         # make takes its options from the environment where the command line does not give them
-        "DATA": "world:tiny", "SET": " ".join(["embed.encoder=hashing", *EPOCHS]), "AS_OF": "2026-01-01", "TARGETS": "harbour",
+        "DATA": "world:tiny", "TARGETS": "harbour", "AS_OF": "2026-01-01",
+        "SET": " ".join(["embed.encoder=hashing", *EPOCHS]),
     }  # fmt: skip
     environment.pop("MAKEFLAGS", None)
     ran = []
