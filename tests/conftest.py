@@ -17,7 +17,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: Any) -> None:
-    # duckdb prints a page of leaked instances when the interpreter is torn down, below the result that a person looks for
+    # duckdb prints a page of leaked instances when the interpreter is torn down, below the result a person looks for
     if "duckdb" in sys.modules and _status in config.stash and config.pluginmanager.has_plugin("terminalreporter"):
         sys.stdout.flush()
         sys.stderr.flush()
