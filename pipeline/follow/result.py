@@ -34,8 +34,9 @@ def show_result(console: Console, folder: Path, settings: Settings, logins: dict
 def result_table(metrics: dict[str, Any]) -> Table:
     """Models and baselines of one target: parameters over bytes, and every figure over its 95 % interval."""
     protocol = metrics["protocol"].replace("_", "-")
-    title = f"{metrics['target']}: {protocol}, full ranking, n = {metrics['n']:,}; 95 % intervals below"
+    title = f"{metrics['target']}: {protocol}, full ranking, n = {metrics['n']:,}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption, table.caption_justify = "below each figure its 95 % interval over users", "left"
     table.add_column("model", max_width=18)
     table.add_column("parameters\nbytes", justify="right", no_wrap=True)
     for heading in FIGURES:
