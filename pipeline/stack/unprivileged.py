@@ -15,7 +15,9 @@ import stat
 from pathlib import Path
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # linux/capability.h; containers often have only the first, wider one
-PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 8, 47, 2  # linux/prctl.h
+CAP_SETPCAP = 8
+PR_SET_SECUREBITS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 28, 47, 2  # linux/prctl.h
+SECBIT_NO_SETUID_FIXUP = 1 << 2  # linux/securebits.h
 CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -26,6 +28,8 @@ def passing_capability() -> int | None:
     except OSError:
         return None
     permitted = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapPrm:")), 16)
+    if not permitted >> CAP_SETPCAP & 1:
+        return None
     return next((cap for cap in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE) if permitted >> cap & 1), None)
 
 
@@ -37,7 +41,9 @@ def become(user: pwd.struct_passwd, capability: int | None) -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if capability is not None:
-        _check(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+        # Capabilities outlive setuid, and access(2), by which initdb looks for `postgres`, honours them; without this
+        # bit it asks what the bare user may do. They are cut down to the one below.
+        _check(libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     os.initgroups(user.pw_name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -17,8 +18,9 @@ import pytest
 from pipeline.settings import SOCKET_PATH_LIMIT, Settings
 from pipeline.stack.health import postgres_problem
 from pipeline.stack.home import prepare_home, remove_socket_dir
+from pipeline.stack.postgres import BINARIES, server_user
 from pipeline.stack.services import postgres
-from pipeline.stack.unprivileged import allow_passage, passing_capability
+from pipeline.stack.unprivileged import allow_passage, become, passing_capability
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -102,3 +104,20 @@ def test_a_pid_that_belongs_to_another_program_by_now(tmp_path: Path) -> None:
             assert answer(settings) == 42
         assert stranger.poll() is None
         stranger.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user, who must get to the binaries")
+@pytest.mark.skipif(passing_capability() is None, reason="this system grants root no capability to hand on")
+def test_an_installation_below_a_closed_folder_can_be_run(tmp_path: Path) -> None:
+    """A clone in /root: initdb asks with access(2) whether it may run `postgres` beside it."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    user = server_user()
+    assert user is not None
+    postgres = BINARIES / "postgres"
+    (closed / "bin").mkdir()
+    (closed / "bin" / "postgres").symlink_to(postgres)
+    asked = subprocess.run(
+        ["test", "-x", closed / "bin" / "postgres"], preexec_fn=partial(become, user, passing_capability()), cwd="/"
+    )
+    assert asked.returncode == 0
