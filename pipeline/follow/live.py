@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.follow.airflow_api import AirflowApi
@@ -63,7 +65,7 @@ def stage_rows(tasks: list[dict[str, Any]], run_id: str, graph: Graph, settings:
             state = "held"
         where = record_path(settings, run_id) if address == OPENING else folder
         found = manifest["found"] if manifest else _last_message(where, address)
-        rows.append({"stage": address, "state": state, "seconds": task.get("duration"), "found": found})
+        rows.append({"stage": address, "state": state, "seconds": _seconds(task), "found": found})
     return rows
 
 
@@ -80,6 +82,12 @@ def exit_code_of(run_id: str, settings: Settings) -> int | None:
     folders = [workspace_path(settings, run_id), record_path(settings, run_id)]
     ended = [a for folder in folders for a in _attempts(folder) if a.get("exit_code")]
     return int(max(ended, key=lambda a: a["ended"])["exit_code"]) if ended else None
+
+
+def _seconds(task: dict[str, Any]) -> float | None:
+    if task.get("state") == "running" and task.get("start_date"):
+        return (datetime.now(UTC) - datetime.fromisoformat(task["start_date"])).total_seconds()
+    return task.get("duration")
 
 
 def _address(task: dict[str, Any], targets: list[str]) -> str:
@@ -110,7 +118,7 @@ def _table(rows: list[dict[str, Any]], run_id: str, state: str) -> Table:
     for row in rows:
         style = _STYLE.get(row["state"], "dim")
         seconds = f"{row['seconds']:.1f} s" if row["seconds"] else ""
-        table.add_row(row["stage"], f"[{style}]{row['state']}[/]", seconds, row["found"])
+        table.add_row(row["stage"], f"[{style}]{row['state']}[/]", seconds, escape(row["found"]))
     return table
 
 
