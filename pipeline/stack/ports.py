@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psutil
 
 from pipeline.exit_codes import BadConfiguration
@@ -9,6 +11,8 @@ from pipeline.settings import Settings
 from pipeline.stack.processes import describe, port_holder, port_is_free, stack_of
 from pipeline.stack.services import Service
 from pipeline.stack.supervision import Supervisor
+
+LETTING_GO_SECONDS = 5
 
 PORT_SETTING = {
     "airflow-api-server": "WARMSTART_AIRFLOW_PORT",
@@ -41,7 +45,7 @@ def problems(settings: Settings, table: list[Service]) -> list[tuple[str, str]]:
             continue
         given[service.port] = setting
         try:
-            if not port_is_free(settings.host, service.port):
+            if not _let_go(settings.host, service.port):
                 holder = port_holder(service.port)
                 # A child of a server of ours that was killed: `child` ends it before the server starts again.
                 if holder is None or stack_of(holder) != str(settings.home):
@@ -50,6 +54,16 @@ def problems(settings: Settings, table: list[Service]) -> list[tuple[str, str]]:
             what = f"{service.name} cannot listen on {settings.host}:{service.port} ({error})"
             found.append((what, f"set {setting} to a port that it may use"))
     return found
+
+
+def _let_go(host: str, port: int) -> bool:
+    """Whether the port is free, or soon is: a holder that cannot be seen may be a killed process about to end."""
+    deadline = time.monotonic() + LETTING_GO_SECONDS
+    while not port_is_free(host, port):
+        if port_holder(port) is not None or time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _taken(holder: psutil.Process | None, service: Service, setting: str) -> tuple[str, str]:
