@@ -282,4 +282,4 @@ def test_unreadable_file(tmp_path: Path) -> None:
         with pytest.raises(BadConfiguration, match="may not be read by this user"):
             read(Source(path="rows.csv"), tmp_path)
     else:
-        pytest.skip("this user may read everything (root)")
+        pytest.skip("root may read every file: run the tests as an ordinary user")
