@@ -164,10 +164,13 @@ def _sql_rows(source: Source, query: str | None, as_of: datetime) -> Iterator[tu
     if query is None:
         quote = engine.dialect.identifier_preparer.quote
         query = "SELECT * FROM " + ".".join(quote(part) for part in str(source.table).split("."))
-    bound = {"as_of": as_of} if ":as_of" in query else {}
+    statement = sqlalchemy.text(query)
+    if ":as_of" in query:
+        # typed, because how a bare datetime reaches SQLite is whatever adapter some library registered last (Feast: epoch)
+        statement = statement.bindparams(sqlalchemy.bindparam("as_of", as_of, sqlalchemy.DateTime(timezone=True)))
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
-            result = connection.execute(sqlalchemy.text(query), bound)
+            result = connection.execute(statement)
             names, empty = list(result.keys()), True
             for rows in result.partitions(SQL_CHUNK):
                 empty = False

@@ -146,6 +146,8 @@ def test_sqlite_tables_and_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         rows = [(user, item, when and when.isoformat(), event) for user, item, when, event in EXPECTED]
         connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
     monkeypatch.setenv("SHOP", str(tmp_path))
+    # what Feast does to the whole process when it is imported
+    monkeypatch.setitem(sqlite3.adapters, (datetime, sqlite3.PrepareProtocol), lambda moment: int(moment.timestamp()))
     url = "sqlite:///${SHOP}/shop.db"
     assert four(read(Source(sql=url, table="events"))) == EXPECTED
     query = "SELECT * FROM events WHERE timestamp < :as_of OR timestamp IS NULL"
