@@ -166,7 +166,7 @@ def _sql_rows(source: Source, query: str | None, as_of: datetime) -> Iterator[tu
         query = "SELECT * FROM " + ".".join(quote(part) for part in str(source.table).split("."))
     statement = sqlalchemy.text(query)
     if ":as_of" in query:
-        # typed, because how a bare datetime reaches SQLite is whatever adapter some library registered last (Feast: epoch)
+        # typed: how a bare datetime reaches SQLite is up to whatever adapter a library registered last (Feast: epoch)
         statement = statement.bindparams(sqlalchemy.bindparam("as_of", as_of, sqlalchemy.DateTime(timezone=True)))
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
