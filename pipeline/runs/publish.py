@@ -6,10 +6,13 @@ Here a stage writes into `run/staging/`, and what it wrote is flushed to the dis
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def stage_outputs(staging: Path, outs: Mapping[str, Path]) -> dict[str, Path]:
@@ -38,12 +41,18 @@ def publish(folders: Mapping[str, Path], outs: Mapping[str, Path]) -> None:
 
 
 def keep_for_inspection(staging: Path, failed: Path) -> None:
-    """Move what a failed attempt had written to `failed`, replacing what the attempt before it left there."""
+    """Move what a failed attempt had written to `failed`, replacing what the attempt before it left there.
+
+    Where that is not possible (the disk is full as well), it says so: the fault that ended the attempt comes first.
+    """
     if not any(p.is_file() for p in staging.rglob("*")):
         return
-    shutil.rmtree(failed, ignore_errors=True)
-    failed.parent.mkdir(parents=True, exist_ok=True)
-    staging.rename(failed)
+    try:
+        shutil.rmtree(failed, ignore_errors=True)
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        staging.rename(failed)
+    except OSError as fault:
+        log.warning("what the attempt had written could not be kept in %s: %s", failed, fault.strerror)
 
 
 def _fsync_tree(folder: Path) -> None:
