@@ -46,7 +46,11 @@ class Settings(BaseSettings):
         ge=1,
         description="tasks that Airflow runs at the same time",
     )
-    gpu_slots: int = Field(default=1, ge=1, description="slots of Airflow's pool `gpu`")
+    gpu_slots: int = Field(
+        default_factory=lambda settings: _gpus() or settings["parallelism"],
+        ge=1,
+        description="slots of Airflow's pool `gpu`: a GPU is one stage's at a time; without any, stages share the CPU",
+    )
     keep_failed_days: float = Field(default=7, description="how long the workspace of a failed run is kept")
 
     @property
@@ -93,6 +97,10 @@ class Settings(BaseSettings):
             return f"{scheme}://postgres:@/{database}?host={quote(str(self.postgres_socket_dir))}"
         parts = urlsplit(self.database_url)
         return urlunsplit((scheme, parts.netloc, f"/{database}", parts.query, ""))
+
+
+def _gpus() -> int:
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))  # NVIDIA's driver; there is nothing without one
 
 
 @cache

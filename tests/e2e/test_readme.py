@@ -12,8 +12,7 @@ import pytest
 
 from pipeline.settings import CHECKOUT
 from pipeline.stack.processes import marked
-from tests.e2e.conftest import EPOCHS
-from tests.stack_fixture import stack_settings
+from tests.e2e.conftest import TINY
 
 README = (CHECKOUT / "README.md").read_text()
 
@@ -42,34 +41,26 @@ def test_every_link_of_the_readme_leads_somewhere():
         assert (CHECKOUT / link).exists(), link
 
 
-def test_the_readmes_commands_work(tmp_path):
-    """All of them on a stack of their own; `make run` on the tiny world and with few epochs, to stay short."""
-    settings = stack_settings(tmp_path / "home")
+def test_the_readmes_commands_work(night, first, tmp_path):
+    """All of them; `make run` on the tiny world and with few epochs, to stay short. The last one stops the stack."""
     environment = os.environ | {
-        "WARMSTART_HOME": str(settings.home),
-        "WARMSTART_AIRFLOW_PORT": str(settings.airflow_port),
-        "WARMSTART_MLFLOW_PORT": str(settings.mlflow_port),
-        "WARMSTART_LOG_PORT": str(settings.log_port),
         # make takes its options from the environment where the command line does not give them
-        "DATA": "world:tiny", "TARGETS": "harbour", "AS_OF": "2026-01-01",
-        "SET": " ".join(["embed.encoder=hashing", *EPOCHS]),
+        "DATA": TINY["data"], "AS_OF": TINY["as_of"], "SET": " ".join(TINY["overrides"]),
     }  # fmt: skip
     environment.pop("MAKEFLAGS", None)
     ran = []
-    try:
-        for command in commands():
-            if command == "make test":  # this very suite
-                continue
-            shown = _run(_where_data_is(command, tmp_path), environment)
-            ran.append(command)
-            if command.startswith("make run"):
-                assert "NDCG@10" in shown
-                assert "rec-harbour version" in shown
-                assert str(settings.airflow_port) in shown
-    finally:
-        _run("make down", environment)
-    assert "make run" in ran
-    assert not marked(str(settings.home))
+    for command in commands():
+        if command == "make test":  # this very suite
+            continue
+        shown = _run(_where_data_is(command, tmp_path), environment)
+        ran.append(command)
+        if command.startswith("make run"):
+            assert "NDCG@10" in shown
+            assert "rec-harbour version" in shown
+            assert str(night.settings.airflow_port) in shown
+    assert ran[0] == "make run"
+    assert ran[-1] == "make down"
+    assert not marked(str(night.settings.home))
 
 
 def _where_data_is(command: str, scratch: Path) -> str:

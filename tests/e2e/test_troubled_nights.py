@@ -21,13 +21,11 @@ from tests.e2e.conftest import QUICK, Night, wait_until
     ("asked", "sentence"),
     [
         ({"overrides": ["pretrain.lerning_rate=1"]}, "did you mean pretrain.learning_rate"),
-        ({"overrides": ["pretrain.epochs=many"]}, "pretrain.epochs is 'many'"),
-        ({"targets": ["harbor"]}, "harbour"),
-        ({"git_ref": "no-such-branch"}, "no-such-branch"),
         ({"data": "/no/such/folder"}, "/no/such/folder"),
     ],
 )
 def test_a_wrong_request_is_refused_once_with_a_sentence(night, asked, sentence):
+    """One refused by the pinned commit's code, one by ours; tests/unit/test_workspace.py has every other."""
     ended = night.run(seconds=90, **asked)
     assert ended.state == "failed"
     assert ended.tasks["open"]["try_number"] == 1  # 78: never retried
