@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import os
 import re
 import sys
 import warnings
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import yaml
 
+from pipeline.features.feast_import import import_feast
 from pipeline.settings import CHECKOUT
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def open_store(
         registry: a file, or Feast's settings of a registry.
         online_store: Feast's settings of an online store; None for retrieval alone.
     """
-    os.environ.setdefault("FEAST_USAGE", "False")
+    import_feast()
     from feast import FeatureStore, RepoConfig
 
     # Feast turns deprecation warnings on for everyone; ibis and duckdb have plenty
