@@ -6,6 +6,9 @@ into the exit code, and the orchestrator decides from the code alone whether to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 DONE = 0
 BROKE = 1  # an unforeseen exception: a fault of ours, retried like a passing one
 DATA_BROKE_CONTRACT = 65
@@ -30,9 +33,18 @@ MEANING = {
 
 
 class StageError(Exception):
-    """A stage's ending that its caller must act on. The message is one clear sentence for a person."""
+    """A stage's ending that its caller must act on. The message is one clear sentence for a person.
+
+    Args:
+        sentence: what was wrong, where, and what to do.
+        facts: what the failed attempt's manifest should tell all the same (`Summary.facts`).
+    """
 
     exit_code = BROKE
+
+    def __init__(self, sentence: str = "", facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(sentence)
+        self.facts = dict(facts or {})
 
 
 class DataBrokeContract(StageError):

@@ -11,12 +11,15 @@ import platform
 import resource
 import sys
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 # Set by the caller that wants to find the record of exactly the attempt it started.
 ATTEMPT_VARIABLE = "WARMSTART_ATTEMPT"
+# Set by the orchestrator: a JSON object that names its task (dag_id, run_id, task_id, map_index, try_number, url).
+TASK_VARIABLE = "WARMSTART_TASK"
 
 
 class Attempt:
@@ -28,29 +31,25 @@ class Attempt:
         self.record: dict[str, Any] = {
             "attempt": self.id,
             "stage": stage,
-            "started": _now(),
+            "started": now(),
             "parameters": parameters,
             "fingerprint": fingerprint,
-            "machine": {
-                "cpu": platform.machine(),
-                "cores": os.cpu_count(),
-                "python": platform.python_version(),
-            },
+            "airflow": orchestrators_task(),
+            "machine": machine(),
         }
         self._write()
 
-    def end(self, exit_code: int, message: str, figures: dict[str, float]) -> None:
+    def end(
+        self, exit_code: int, message: str, figures: dict[str, float], facts: Mapping[str, Any] | None = None
+    ) -> None:
         """Complete the record: how it ended, what it found or why it failed, and what it cost."""
-        own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        # ru_maxrss is KiB on Linux and bytes on macOS
-        unit = 1 if sys.platform == "darwin" else 1024
         self.record |= {
-            "ended": _now(),
+            "ended": now(),
             "exit_code": exit_code,
             "message": message,
             "metrics": figures,
-            "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 3),
-            "peak_memory_bytes": max(own.ru_maxrss, children.ru_maxrss) * unit,
+            "facts": dict(facts or {}),
+            **cost(),
         }
         self._write()
 
@@ -71,5 +70,28 @@ def write_json(path: Path, value: Any) -> None:
     fresh.replace(path)
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def cost() -> dict[str, float]:
+    """CPU-seconds and peak memory (bytes) of this process and of its children so far."""
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # ru_maxrss is KiB on Linux and bytes on macOS
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 3),
+        "peak_memory_bytes": max(own.ru_maxrss, children.ru_maxrss) * unit,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The hardware and the interpreter of this process."""
+    return {"cpu": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def orchestrators_task() -> dict[str, Any] | None:
+    """The orchestrator's names for what this process does, or None outside of one."""
+    text = os.environ.get(TASK_VARIABLE)
+    return json.loads(text) if text else None

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -64,8 +64,11 @@ class Summary:
         found: one line, e.g. "48,112 interactions, 311 quarantined (0.6 %)".
         metrics: figures by name; finite numbers only.
         promoted: only for `register`: False ends the task with 99 (skipped, not failed).
+        facts: what only the stage knows and the manifest tells (sources, validation, features, model), as JSON;
+            see `pipeline.runs.manifest`.
     """
 
     found: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     promoted: bool | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)

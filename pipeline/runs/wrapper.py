@@ -71,7 +71,7 @@ def run_stage(root: Path, name: str, target: str | None) -> int:
                 log.error("%s", traceback.format_exc())
             log.error("%s: %s", address, sentence)
             keep_for_inspection(staging, root / RUN_FOLDER / "failed" / address)
-            attempt.end(code, sentence, {})
+            attempt.end(code, sentence, {}, getattr(fault, "facts", {}))
             return code
         log.info("%s: %s", address, summary.found)
         attempt.end(DONE, summary.found, dict(summary.metrics))
@@ -91,7 +91,7 @@ def read_summary(root: Path, stage: Stage, target: str | None) -> dict[str, Any]
         FileNotFoundError: the stage has no output here.
     """
     path = root / stage.outs[0].replace(ITEM, target or "") / SUMMARY
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return found
 
 
@@ -168,5 +168,11 @@ def _write_summary(folder: Path, summary: Summary) -> None:
     for name, value in summary.metrics.items():
         if not math.isfinite(value):
             raise ValueError(f"metric {name} is {value}; a metric must be a finite number")
-    content = {"found": summary.found, "metrics": dict(summary.metrics), "promoted": summary.promoted}
-    (folder / SUMMARY).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    content = {
+        "found": summary.found,
+        "metrics": dict(summary.metrics),
+        "promoted": summary.promoted,
+        "facts": dict(summary.facts),
+    }
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    (folder / SUMMARY).write_text(text + "\n", "utf-8")
