@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import yaml
 from pipeline.exit_codes import BadConfiguration
 from pipeline.graph import different_stages, load_graph
 from pipeline.runs.as_of import format_as_of
+from pipeline.runs.folders import record_folder, workspace_folder
 from pipeline.runs.parameters import apply_overrides, read_params
 from pipeline.settings import CHECKOUT, Settings
 
@@ -56,19 +56,14 @@ class RunRequest:
     origin: dict[str, str] = field(default_factory=dict)
 
 
-def folder_name(run_id: str) -> str:
-    """`run_id` as a folder name: `manual__2026-01-02T03:04:05+00:00` -> `manual__2026-01-02T03-04-05-00-00`."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", run_id)
-
-
 def workspace_path(settings: Settings, run_id: str) -> Path:
     """Where the workspace of a run stands while the run is open."""
-    return settings.home / "runs" / folder_name(run_id)
+    return workspace_folder(settings.home, run_id)
 
 
 def record_path(settings: Settings, run_id: str) -> Path:
     """Where the record of a closed run stands."""
-    return settings.home / "records" / folder_name(run_id)
+    return record_folder(settings.home, run_id)
 
 
 def open_workspace(settings: Settings, request: RunRequest, checkout: Path = CHECKOUT) -> Path:

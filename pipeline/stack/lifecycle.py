@@ -15,6 +15,7 @@ from http.client import HTTPException
 import psutil
 
 from pipeline.exit_codes import PassingFault
+from pipeline.lineage.database import DATABASE, prepare
 from pipeline.settings import Settings
 from pipeline.stack import migration, ports
 from pipeline.stack.databases import create_databases
@@ -94,6 +95,7 @@ def _start(settings: Settings, table: list[Service], supervisor: Supervisor, say
     waiting.until("PostgreSQL", "postgres", lambda: postgres_problem(settings))
     create_databases(settings)
     start("mlflow")
+    prepare(settings.postgres_url(DATABASE))
     if airflow:
         migration.bring_up_to_date(settings, say)
         start(*airflow)
