@@ -95,7 +95,7 @@ def _timed(clone: Path, environment: dict[str, str]) -> float:
 def _shares(record: Path) -> list[Figure]:
     seconds: dict[str, float] = defaultdict(float)
     for address, manifest in read_manifests(record).items():
-        started, ended = (datetime.fromisoformat(manifest["attempt"][end]) for end in ("started", "ended"))
+        started, ended = (datetime.fromisoformat(manifest[end]) for end in ("started", "ended"))
         seconds[split_address(address)[0]] += (ended - started).total_seconds()
     total = sum(seconds.values())
     times = [(f"{name}_s", spent, "s") for name, spent in seconds.items()]

@@ -64,7 +64,7 @@ def stage_rows(tasks: list[dict[str, Any]], run_id: str, graph: Graph, settings:
         if manifest and state == "skipped":
             state = "held"
         where = record_path(settings, run_id) if address == OPENING else folder
-        found = manifest["found"] if manifest else _last_message(where, address)
+        found = manifest["message"] if manifest else _last_message(where, address)
         rows.append({"stage": address, "state": state, "seconds": _seconds(task), "found": found})
     return rows
 

@@ -17,7 +17,10 @@ import yaml
 from pipeline.exit_codes import PassingFault
 from pipeline.graph import Graph, load_graph
 from pipeline.runs.as_of import format_as_of
-from pipeline.runs.manifest import read_manifests
+from pipeline.runs.faults import explain
+from pipeline.runs.manifest import read_every_attempt, read_manifests
+from pipeline.runs.manifest_store import FORMAT
+from pipeline.runs.reproduce import bury_killed
 from pipeline.runs.tracking import client, end_parent_run, track_stage
 from pipeline.runs.workspace import python_in, record_path, run_record, workspace_path
 from pipeline.runs.wrapper import RUN_FOLDER
@@ -39,10 +42,14 @@ def close_run(settings: Settings, run_id: str) -> bool:
     if not workspace.exists():
         log.info("%s is closed already: %s", run_id, record_path(settings, run_id))
         return bool(run_record(record_path(settings, run_id)).get("finished"))
-    missing = unfinished(workspace, load_graph(workspace / "dvc.yaml"))
+    graph = load_graph(workspace / "dvc.yaml")
+    for address in graph.addresses(run_record(workspace)["targets"]):
+        bury_killed(workspace, settings.home, graph, address)
+    missing = unfinished(workspace, graph)
     _push(settings, workspace)
     _track(workspace, finished=not missing)
     _keep_record(settings, workspace, run_id, missing)
+    _index(workspace)
     if missing:
         log.warning("not finished: %s; the workspace stays for inspection: %s", ", ".join(missing), workspace)
     else:
@@ -68,9 +75,24 @@ def _push(settings: Settings, workspace: Path) -> None:
 def _track(workspace: Path, finished: bool) -> None:
     mlflow = client()
     for manifest in read_manifests(workspace).values():
-        if "mlflow_run_id" not in manifest:
+        # the code of an older commit wrote manifests of another form
+        if manifest.get("format") == FORMAT and manifest["mlflow_run_id"] is None:
             track_stage(workspace, manifest, mlflow)
     end_parent_run(mlflow, run_record(workspace), finished)
+
+
+def _index(workspace: Path) -> None:
+    """Tell the lineage index of the run's manifests; they stand in the store, so that nothing is lost if it is away."""
+    try:
+        from pipeline.lineage.index import ingest
+
+        for manifest in read_every_attempt(workspace):
+            ingest(manifest)
+    except Exception as fault:
+        log.warning(
+            "the lineage index does not know this run yet: %s; `warmstart lineage rebuild` tells it", explain(fault)[1]
+        )
+        log.debug("", exc_info=True)
 
 
 def _keep_record(settings: Settings, workspace: Path, run_id: str, missing: list[str]) -> None:

@@ -42,6 +42,14 @@ def lease(path: Path, patience: float = 15.0) -> Iterator[None]:
         yield
 
 
+def is_held(path: Path) -> bool:
+    """Does a living process hold the lease file `path`?"""
+    if not path.exists():
+        return False
+    with path.open("r") as file:
+        return not _try_lock(file)
+
+
 def _try_lock(file: TextIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,58 +8,138 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 import uuid
 from pathlib import Path
 from typing import Any
 
-from pipeline.exit_codes import DONE, KILLED, NOT_PROMOTED, PASSING_FAULT
-from pipeline.graph import load_graph, split_address
-from pipeline.runs.attempt import ATTEMPT_VARIABLE, attempt_path
-from pipeline.runs.manifest import write_manifest
+from pipeline.exit_codes import BROKE, DONE, KILLED, NOT_PROMOTED, PASSING_FAULT
+from pipeline.graph import Graph, load_graph, split_address
+from pipeline.runs.attempt import ATTEMPT_VARIABLE, attempt_path, cost, now
+from pipeline.runs.begun import Mark, abandoned, begun, forget
+from pipeline.runs.faults import explain
+from pipeline.runs.manifest import FAILED, describe_done, describe_failed, keep_manifest, read_every_attempt
 from pipeline.runs.workspace import python_in
-from pipeline.runs.wrapper import attempts_folder
+from pipeline.runs.wrapper import attempts_folder, work_fingerprint
+from pipeline.settings import settings
 
 log = logging.getLogger(__name__)
 
 
-def reproduce_stage(workspace: Path, address: str) -> int:
-    """Bring the outputs of stage `address` up to date; returns an exit code of `pipeline.exit_codes`."""
+def reproduce_stage(workspace: Path, address: str, home: Path | None = None) -> int:
+    """Bring the outputs of stage `address` up to date and leave the attempt's manifest.
+
+    Args:
+        workspace: of an open run.
+        address: `pretrain`, or `transfer@harbour`.
+        home: `$WARMSTART_HOME`, with the DVC cache and the manifest store; None takes the settings'.
+
+    Returns:
+        An exit code of `pipeline.exit_codes`.
+    """
+    home = home or settings().home
     graph = load_graph(workspace / "dvc.yaml")
-    name, target = split_address(address)
     attempt_id = uuid.uuid4().hex[:12]
-    # --wait-for-lock: without it, stages in parallel in one workspace failed 14 of 18 times
-    words = ["-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
-    dvc = python_in(workspace, *words, env={ATTEMPT_VARIABLE: attempt_id})
-    attempt = _read(attempt_path(attempts_folder(workspace, name, target), attempt_id))
-    if dvc.returncode != DONE:
-        return _failed(address, attempt, dvc.returncode)
-    manifest = write_manifest(workspace, graph, address, attempt)
-    if attempt is None:
-        log.info("%s: restored from the cache: %s", address, manifest["found"])
-    elif not graph.stages[name].always_changed:
-        _track(workspace, manifest)
-    return NOT_PROMOTED if manifest["promoted"] is False else DONE
+    with begun(workspace, address, attempt_id) as mark:
+        # --wait-for-lock: without it, stages in parallel in one workspace failed 14 of 18 times
+        words = ["-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
+        dvc = python_in(workspace, *words, env={ATTEMPT_VARIABLE: attempt_id})
+        record = read_attempt(workspace, address, attempt_id)
+        bury_killed(workspace, home, graph, address)
+        if dvc.returncode != DONE:
+            code, sentence = _failure(address, record, dvc.returncode)
+            return _leave_failed(workspace, home, graph, address, mark, record, code, sentence)
+        try:
+            manifest = _finish(workspace, home, graph, address, mark, record)
+        except Exception as fault:
+            code, sentence = explain(fault)
+            if code == BROKE:
+                log.error("%s", traceback.format_exc())
+            log.error("%s: its outputs stand, its manifest does not: %s", address, sentence)
+            return _leave_failed(workspace, home, graph, address, mark, record, code, sentence)
+        mark.settled = True
+        return NOT_PROMOTED if manifest["promoted"] is False else DONE
 
 
-def _failed(address: str, attempt: dict[str, Any] | None, dvc_code: int) -> int:
-    if attempt is None:
-        log.error("%s: DVC ended with %d before the stage began; its own message stands above", address, dvc_code)
-        return PASSING_FAULT
-    if "exit_code" not in attempt:
-        log.error("%s: the process was killed (a KILL signal or the memory limit); the retry resumes", address)
-        return KILLED
-    if attempt["exit_code"] == DONE:
-        log.error("%s: the stage was done, but DVC could not keep its outputs (exit %d)", address, dvc_code)
-        return PASSING_FAULT
-    code: int = attempt["exit_code"]
+def bury_killed(workspace: Path, home: Path, graph: Graph, address: str) -> None:
+    """Write the manifests of the attempts at a stage that were killed before they could."""
+    for about in abandoned(workspace, address):
+        record = read_attempt(workspace, address, about["attempt"]) or {}
+        code = record.get("exit_code") or KILLED
+        message = record["message"] if record.get("exit_code") else "killed (a KILL signal or the memory limit)"
+        ended = {**about, "ended": now(), **record}
+        keep_manifest(workspace, home, describe_failed(workspace, graph, address, ended, code, message))
+        forget(workspace, address, about["attempt"])
+
+
+def read_attempt(workspace: Path, address: str, attempt: str) -> dict[str, Any] | None:
+    """The stage's own record of an attempt; None if the stage did not begin."""
+    path = attempt_path(attempts_folder(workspace, *split_address(address)), attempt)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _finish(
+    workspace: Path, home: Path, graph: Graph, address: str, mark: Mark, record: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Describe what stands, let MLflow know, and keep the manifest: in this order, so that it is never changed."""
+    made_by = record or _unclaimed(workspace, graph, address)
+    if record is None and made_by is not None:
+        log.info("%s: done by attempt %s, which could not write its manifest", address, made_by["attempt"])
+    restored = {**mark.about, "ended": now(), **cost()}
+    attempt = {**made_by, "airflow": mark.about["airflow"]} if made_by else restored
+    manifest = describe_done(workspace, home, graph, address, attempt, executed=made_by is not None)
+    if made_by is None:
+        log.info("%s: restored from the cache: %s", address, manifest["message"])
+    elif not graph.stages[split_address(address)[0]].always_changed:
+        manifest["mlflow_run_id"] = _track(workspace, manifest)
+    return keep_manifest(workspace, home, manifest)
+
+
+def _unclaimed(workspace: Path, graph: Graph, address: str) -> dict[str, Any] | None:
+    """The attempt of this run that made the outputs and could not finish: MLflow was away, or it was killed."""
+    name, target = split_address(address)
+    claimed = {m["attempt"] for m in read_every_attempt(workspace) if m["source"] != FAILED}
+    records = [json.loads(path.read_text()) for path in attempts_folder(workspace, name, target).glob("[!.]*.json")]
+    done = [r for r in records if r.get("exit_code") == DONE and r["attempt"] not in claimed]
+    latest = max(done, key=lambda r: str(r["ended"]), default=None)
+    if latest is None:
+        return None
+    same = latest["fingerprint"] == work_fingerprint(workspace, graph.stages[name], target, latest["parameters"])
+    return latest if same else None
+
+
+def _failure(address: str, record: dict[str, Any] | None, dvc_code: int) -> tuple[int, str]:
+    """(exit code, sentence) of an attempt that DVC says failed; what the stage has not said itself is logged."""
+    if record is None:
+        code, sentence = (
+            PASSING_FAULT,
+            f"DVC ended with {dvc_code} before the stage began; its own message stands above",
+        )
+    elif "exit_code" not in record:
+        code, sentence = KILLED, "the process was killed (a KILL signal or the memory limit); the retry resumes"
+    elif record["exit_code"] == DONE:
+        code, sentence = PASSING_FAULT, f"the stage was done, but DVC could not keep its outputs (exit {dvc_code})"
+    else:
+        return record["exit_code"], record["message"]
+    log.error("%s: %s", address, sentence)
+    return code, sentence
+
+
+def _leave_failed(
+    workspace: Path, home: Path, graph: Graph, address: str, mark: Mark,
+    record: dict[str, Any] | None, code: int, sentence: str,
+) -> int:  # fmt: skip
+    attempt = {**mark.about, **cost(), **(record or {}), "ended": now()}
+    try:
+        keep_manifest(workspace, home, describe_failed(workspace, graph, address, attempt, code, sentence))
+        mark.settled = True
+    except Exception as fault:
+        # why the stage ended comes first; the mark stays, and the next attempt writes what could not be written
+        log.warning("%s: the manifest of this failed attempt must wait: %s", address, explain(fault)[1])
     return code
 
 
-def _track(workspace: Path, manifest: dict[str, Any]) -> None:
+def _track(workspace: Path, manifest: dict[str, Any]) -> str:
     from pipeline.runs.tracking import track_stage
 
-    track_stage(workspace, manifest)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.exists() else None
+    return track_stage(workspace, manifest)

@@ -1,7 +1,8 @@
 """What MLflow sees of a run: one parent run, and a child for each stage, written from the stage's manifest.
 
-A stage that made nothing new (its output came from the cache, or it only changed the world outside) gets its child when
-the run is closed, so that a night in which nothing changed does not pay for importing MLflow fifteen times.
+A stage that made nothing new (its output came from the cache, or it only changed the world outside) gets its child
+when the run is closed, so that a night in which nothing changed does not pay for importing MLflow fifteen times. Its
+manifest stands by then and names no MLflow run; the child names the manifest.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.runs.attempt import write_json
-from pipeline.runs.manifest import manifest_path
+from pipeline.runs.manifest import EXECUTED
+from pipeline.runs.manifest_store import DIGEST
 from pipeline.runs.workspace import run_record
 from pipeline.settings import settings
 
@@ -23,6 +24,7 @@ EXPERIMENT = "warmstart"
 RUN_TAG = "warmstart.run_id"
 STAGE_TAG = "warmstart.stage"
 PARENT_TAG = "mlflow.parentRunId"
+MANIFEST_TAG = "warmstart.manifest"
 # Models go to the tracking server as files a person can open without running code.
 MODEL_OUTPUTS = ("models/",)
 REPORT_OUTPUTS = ("reports/",)
@@ -54,8 +56,10 @@ def parent_run(mlflow: Any, run: dict[str, Any]) -> str:
     return str(created.info.run_id)
 
 
-def track_stage(workspace: Path, manifest: dict[str, Any], mlflow: Any = None) -> None:
+def track_stage(workspace: Path, manifest: dict[str, Any], mlflow: Any = None) -> str:
     """Write a stage's child run: parameters, metrics by step, inputs with DVC's md5 as digest, models and reports.
+
+    Returns its id.
 
     Repeating it is harmless: a finished child of the same stage is left as it is.
     """
@@ -64,23 +68,26 @@ def track_stage(workspace: Path, manifest: dict[str, Any], mlflow: Any = None) -
     experiment = experiment_id(mlflow)
     address = manifest["stage"]
     query = f"tags.`{PARENT_TAG}` = '{parent}' and tags.`{STAGE_TAG}` = '{address}'"
-    if _find(mlflow, experiment, query + " and attributes.status = 'FINISHED'"):
-        return
+    known = _find(mlflow, experiment, query + " and attributes.status = 'FINISHED'")
+    if known:
+        return known
     tags = {
         PARENT_TAG: parent,
         STAGE_TAG: address,
         RUN_TAG: manifest["run_id"],
         "warmstart.source": manifest["source"],
     }
-    child = mlflow.create_run(experiment, run_name=address, tags=tags).info.run_id
+    if DIGEST in manifest:
+        tags[MANIFEST_TAG] = manifest[DIGEST]
+    child: str = mlflow.create_run(experiment, run_name=address, tags=tags).info.run_id
     mlflow.log_batch(child, metrics=_metrics(workspace, manifest), params=_params(manifest))
     mlflow.log_inputs(child, _inputs(manifest))
     for path in manifest["outputs"]:
-        if manifest["attempt"] is not None and path.startswith((*MODEL_OUTPUTS, *REPORT_OUTPUTS)):
+        if manifest["source"] == EXECUTED and path.startswith((*MODEL_OUTPUTS, *REPORT_OUTPUTS)):
             mlflow.log_artifacts(child, str(workspace / path), artifact_path=path)
-    mlflow.set_tag(child, "mlflow.note.content", manifest["found"])
+    mlflow.set_tag(child, "mlflow.note.content", manifest["message"])
     mlflow.set_terminated(child, "FINISHED")
-    write_json(manifest_path(workspace, address), {**manifest, "mlflow_run_id": child})
+    return child
 
 
 def end_parent_run(mlflow: Any, run: dict[str, Any], finished: bool) -> None:
@@ -134,8 +141,7 @@ def _metrics(workspace: Path, manifest: dict[str, Any]) -> list[Any]:
     from mlflow.entities import Metric
 
     metrics = [Metric(name, float(value), 0, 0) for name, value in manifest["metrics"].items()]
-    attempt = manifest["attempt"] or {}
-    metrics += [Metric(k, float(attempt[k]), 0, 0) for k in ("cpu_seconds", "peak_memory_bytes") if k in attempt]
+    metrics += [Metric(k, float(manifest[k]), 0, 0) for k in ("cpu_seconds", "peak_memory_bytes") if manifest[k]]
     history = workspace / next(iter(manifest["outputs"]), "") / "history.jsonl"
     if history.is_file():
         for line in history.read_text().splitlines():

@@ -52,7 +52,7 @@ def run_stage(root: Path, name: str, target: str | None) -> int:
 
     address = stage.address(target)
     outs = {_generic(out): root / out.replace(ITEM, target or "") for out in stage.outs}
-    fingerprint = _fingerprint(root, stage, target, params.model_dump(mode="json"))
+    fingerprint = work_fingerprint(root, stage, target, params.model_dump(mode="json"))
     scratch = root / RUN_FOLDER / "scratch" / address / fingerprint
     staging = root / RUN_FOLDER / "staging" / address
     with lease(root / RUN_FOLDER / "leases" / address):
@@ -130,7 +130,7 @@ def _inputs(root: Path, stage: Stage, target: str | None) -> dict[str, Path]:
     return inputs
 
 
-def _fingerprint(root: Path, stage: Stage, target: str | None, params: dict[str, Any]) -> str:
+def work_fingerprint(root: Path, stage: Stage, target: str | None, params: dict[str, Any]) -> str:
     """Names the work, not the attempt: code, parameters and inputs. A retry finds its checkpoints by it."""
     digests = locked_digests(root)
     seen: dict[str, Any] = {

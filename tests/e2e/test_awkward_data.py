@@ -59,7 +59,7 @@ def test_awkward_data_goes_all_the_way(night, dataset):
     # nothing can be proven of a target that nobody has used: its model is registered and not promoted
     unused = json.loads((ended.record / "receipts/register/unused/receipt.json").read_text())
     assert unused["verdict"] == "refuse"
-    assert "zero-shot" in ended.manifests["transfer@unused"]["found"]
+    assert "zero-shot" in ended.manifests["transfer@unused"]["message"]
 
 
 def _messages(ended) -> list[str]:

@@ -47,8 +47,8 @@ def test_before_it_is_opened_a_run_has_the_stages_that_need_no_target(settings):
 
 def test_mapped_tasks_are_named_by_their_target(settings):
     workspace = opened(settings)
-    write_json(workspace / "run/manifests/prune@b.json", {"source": "cached", "found": "as before"})
-    write_json(workspace / "run/manifests/register@a.json", {"source": "executed", "found": "hold: not better"})
+    write_json(workspace / "run/manifests/prune@b.json", {"source": "cached", "message": "as before"})
+    write_json(workspace / "run/manifests/register@a.json", {"source": "executed", "message": "hold: not better"})
     tasks = [
         task("target.prune", "success", 1),
         task("target.register", "skipped", 0),

@@ -114,10 +114,10 @@ def test_a_home_that_cannot_be_written_is_a_sentence(clone, tmp_path):
 
 
 def test_the_workspaces_share_a_cache_but_no_files(clone, home, monkeypatch):
-    monkeypatch.setattr("pipeline.runs.reproduce._track", lambda workspace, manifest: None)  # there is no server here
+    monkeypatch.setattr("pipeline.runs.reproduce._track", lambda workspace, manifest: "an id")  # there is no server here
     one, two = (open_workspace(home, request(name), clone) for name in ("one", "two"))
-    assert reproduce_stage(one, "snapshot") == 0
-    assert reproduce_stage(two, "snapshot") == 0
+    assert reproduce_stage(one, "snapshot", home.home) == 0
+    assert reproduce_stage(two, "snapshot", home.home) == 0
     assert len(list((one / "run/attempts/snapshot").iterdir())) == 1
     assert not (two / "run/attempts/snapshot").exists()  # restored, not run
     restored = next((two / "data/snapshot").rglob("interactions.parquet"))
@@ -127,7 +127,7 @@ def test_the_workspaces_share_a_cache_but_no_files(clone, home, monkeypatch):
 def test_the_stages_own_exit_code_comes_through_dvc(clone, home, tmp_path):
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"name": "w", "world": {"size": "tiny"}}))
     workspace = open_workspace(home, request(data=str(tmp_path), as_of=datetime(1999, 1, 1, tzinfo=UTC)), clone)
-    assert reproduce_stage(workspace, "snapshot") in (65, 78)  # an as_of before the first row
+    assert reproduce_stage(workspace, "snapshot", home.home) in (65, 78)  # an as_of before the first row
 
 
 def test_failed_workspaces_are_kept_for_as_long_as_the_settings_say(clone, home):

@@ -1,0 +1,65 @@
+"""Every attempt at a stage of a run leaves a mark before it does anything, and takes it away when its manifest stands.
+
+A mark that nobody holds is the trace of an attempt that was killed: whoever finds it, the next attempt or the closing
+of the run, writes the manifest that it could not write itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.runs.attempt import machine, now, orchestrators_task
+from pipeline.runs.lease import is_held
+
+BEGUN = Path("run") / "begun"
+
+
+@dataclass
+class Mark:
+    """An attempt that has begun.
+
+    Attributes:
+        about: attempt (12 hex digits), started, airflow, machine.
+        settled: set it when the attempt's manifest stands; the mark goes then.
+    """
+
+    about: dict[str, Any]
+    settled: bool = False
+
+
+@contextmanager
+def begun(workspace: Path, address: str, attempt: str) -> Iterator[Mark]:
+    """Hold the mark of an attempt for the body. It stays, unheld, if the body ends with `settled` still False."""
+    path = workspace / BEGUN / address / f"{attempt}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = Mark({"attempt": attempt, "started": now(), "airflow": orchestrators_task(), "machine": machine()})
+    with path.open("x") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel's: a process that dies in any way has let go
+        file.write(json.dumps(mark.about))
+        file.flush()
+        yield mark
+        if mark.settled:
+            path.unlink()
+
+
+def abandoned(workspace: Path, address: str) -> list[dict[str, Any]]:
+    """The attempts at a stage that were killed, oldest first: `about` of their marks.
+
+    None while somebody still works at the stage: an orphan's stage may outlive the process that held its mark.
+    """
+    if is_held(workspace / "run" / "leases" / address):
+        return []
+    marks = [path for path in (workspace / BEGUN / address).glob("*.json") if not is_held(path)]
+    found = [json.loads(text) for path in marks if (text := path.read_text())]
+    return sorted(found, key=lambda about: str(about["started"]))
+
+
+def forget(workspace: Path, address: str, attempt: str) -> None:
+    """Take the mark of an abandoned attempt away; its manifest stands now."""
+    (workspace / BEGUN / address / f"{attempt}.json").unlink(missing_ok=True)
