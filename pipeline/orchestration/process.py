@@ -7,6 +7,7 @@ whole group; so does the death of the worker (the kernel then sends TERM to the 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pipeline.orchestration.exit_status import raise_for_exit_code
 from pipeline.orchestration.location import CHECKOUT, python, workspace_folder
 
 PR_SET_PDEATHSIG = 1
+TASK_VARIABLE = "WARMSTART_TASK"  # `pipeline.runs.attempt` reads it
 GRACE_SECONDS = 10
 
 
@@ -46,7 +48,7 @@ class ProcessOperator(BaseOperator):
         self._process = subprocess.Popen(
             [python(), "-m", "pipeline", *self.words],
             cwd=folder,
-            env=_environment(),
+            env=_environment() | task_identity(context.get("ti")),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -78,6 +80,15 @@ def _environment() -> dict[str, str]:
     # Airflow's own variables and path stay behind: the stage lives in another environment
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PYTHONPATH", "_AIRFLOW"))}
     return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def task_identity(ti: Any) -> dict[str, str]:
+    """The task instance in one variable, for the manifests that the command leaves; empty without one."""
+    if ti is None:
+        return {}
+    mapped = -1 if ti.map_index is None else ti.map_index
+    names = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": mapped}
+    return {TASK_VARIABLE: json.dumps({**names, "try_number": ti.try_number, "url": ti.log_url})}
 
 
 def _die_with_worker() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -86,6 +88,25 @@ def test_the_command_cannot_see_airflows_own_settings(interpreter, monkeypatch):
     said = (home / "said").read_text()
     assert "AIRFLOW" not in said
     assert "PYTHONPATH" not in said
+
+
+def test_the_command_knows_which_task_it_is(interpreter):
+    home = interpreter('echo "$WARMSTART_TASK" > "$WARMSTART_HOME/said"')
+    ti = SimpleNamespace(
+        dag_id="retrain", run_id="r", task_id="target.prune", map_index=1, try_number=2, log_url="http://a/dags/retrain"
+    )
+    StageOperator(task_id="prune", stage="prune", target="t").execute({"run_id": "r", "ti": ti})
+    assert json.loads((home / "said").read_text()) == {
+        "dag_id": "retrain", "run_id": "r", "task_id": "target.prune", "map_index": 1, "try_number": 2,
+        "url": "http://a/dags/retrain",
+    }  # fmt: skip
+
+
+def test_every_task_instance_has_what_the_manifest_tells():
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    known = {*RuntimeTaskInstance.model_fields, *vars(RuntimeTaskInstance)}
+    assert {"dag_id", "run_id", "task_id", "map_index", "try_number", "log_url"} <= known
 
 
 def test_killing_the_task_ends_the_whole_group_even_if_it_will_not_listen(interpreter, monkeypatch):
