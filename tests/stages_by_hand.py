@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from pipeline.data.schema import read_table
+from pipeline.data.partitions import read_rows
+from pipeline.data.schema import TABLES, read_table
 from pipeline.runs.contract import Job, Summary
 from pipeline.stages import snapshot, validate
 
@@ -39,8 +40,11 @@ def run_validate(root: Path, taken: Path, as_of: str = AS_OF, share: float = 0.0
 
 
 def tables(folder: Path, domain: str) -> dict[str, pl.DataFrame]:
-    """The three tables of one domain."""
-    return {name: read_table(folder / domain / f"{name}.parquet") for name in ("interactions", "items", "users")}
+    """The three tables of one domain of a snapshot, of the valid rows, or of the quarantine (a file a table)."""
+    single = {name: folder / domain / f"{name}.parquet" for name in TABLES}
+    return {
+        name: read_table(path) if path.exists() else read_rows(folder / domain, name) for name, path in single.items()
+    }
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline.data.schema import schema_of, write_table
+from pipeline.data.partitions import write_rows
+from pipeline.data.schema import schema_of
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 AS_OF = datetime(2025, 7, 1, tzinfo=UTC)
@@ -83,7 +84,7 @@ def write_valid(
     for domain, tables in domains.items():
         for table, frame in tables.items():
             schema = schema_of(table, frame.columns)  # type: ignore[arg-type]
-            write_table(frame, folder / domain / f"{table}.parquet", schema)
+            write_rows(frame, folder / domain, table, schema)  # type: ignore[arg-type]
     about = {
         "name": name,
         "clock": clock,

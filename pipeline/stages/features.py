@@ -19,7 +19,8 @@ import polars as pl
 from pydantic import Field
 
 from pipeline.data.indexing import index_rows, training_sequences
-from pipeline.data.schema import read_table, write_table
+from pipeline.data.partitions import read_rows
+from pipeline.data.schema import write_table
 from pipeline.data.sequences import write_sequences
 from pipeline.data.splits import (
     Cuts,
@@ -69,9 +70,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     dataset = json.loads((valid / "dataset.json").read_text("utf-8"))
     roles = {name: about["role"] for name, about in dataset["domains"].items()}
     _refuse_unknown_targets(params.targets, roles)
-    items = {name: read_table(valid / name / "items.parquet") for name in roles}
+    items = {name: read_rows(valid / name, "items") for name in roles}
     interactions = drop_overlapping_users(
-        {name: read_table(valid / name / "interactions.parquet") for name in roles},
+        {name: read_rows(valid / name, "interactions") for name in roles},
         roles,
         params.drop_overlap,
         dataset["protocol"],
@@ -88,7 +89,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     write_feature_tables(
         features,
         {name: _may_be_known(frame, dataset["protocol"]) for name, frame in rows.items()},
-        {name: read_table(valid / name / "users.parquet") for name in roles},
+        {name: read_rows(valid / name, "users") for name in roles},
         params.history_length,
         params.half_life_days,
     )

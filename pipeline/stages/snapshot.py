@@ -20,8 +20,9 @@ from pydantic import Field
 from pipeline.data.canonical import canonicalise
 from pipeline.data.dataset import WORLD_PREFIX, Dataset, Domain, Source, load_dataset
 from pipeline.data.digests import verify_digests
+from pipeline.data.partitions import write_rows
 from pipeline.data.pseudonyms import DIGITS, PUBLIC_KEY, pseudonymise, secret_key
-from pipeline.data.schema import EARLIEST, SORTED_BY, TABLES, TableName, schema_of, write_table
+from pipeline.data.schema import EARLIEST, SORTED_BY, TABLES, TableName, schema_of
 from pipeline.data.sources import read_source
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.runs.contract import AsOf, Folders, Job, StageParams, Summary
@@ -41,7 +42,7 @@ class Params(StageParams):
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
-    """Write `dataset.json` and `<domain>/{interactions,items,users}.parquet`.
+    """Write `dataset.json`, `<domain>/interactions/<month>.parquet` and `<domain>/{items,users}.parquet`.
 
     Raises:
         BadConfiguration: no such data, or an `as_of` before everything.
@@ -66,7 +67,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         frames = _pseudonymised(_complete(known), key)
         for table in TABLES:
             frame = frames[table].sort(SORTED_BY[table], nulls_last=False, maintain_order=True)
-            write_table(frame, out / name / f"{table}.parquet", schema_of(table, frame.columns))
+            write_rows(frame, out / name, table, schema_of(table, frame.columns))
         if "oracle_rank" in frames["interactions"].columns and "target" in dataset.roles[name]:
             best[name] = best_achievable(frames["interactions"])
         log.info("%s: %s interactions, %s items, %s users", name, *(f"{len(frames[t]):,}" for t in TABLES))

@@ -14,7 +14,8 @@ import polars as pl
 from pydantic import Field
 
 from pipeline.contracts.rules import contract
-from pipeline.data.schema import TABLES, TableName, read_table, schema_of, write_table
+from pipeline.data.partitions import read_rows, write_rows
+from pipeline.data.schema import TABLES, TableName, schema_of, write_table
 from pipeline.exit_codes import DataBrokeContract
 from pipeline.runs.contract import AsOf, Folders, Job, StageParams, Summary
 
@@ -47,12 +48,12 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         known_items: pl.Series | None = None
         for table in ORDER:
             around = Surroundings(params.as_of, described["role"], known_items, dataset.get("events", ()))
-            frame = read_table(snapshot / domain / f"{table}.parquet")
+            frame = read_rows(snapshot / domain, table)
             verdict = check(frame, contract(table), around, f"{domain}/{table}")
             if table == "items" and len(verdict.kept):
                 known_items = verdict.kept.get_column("item_id", default=None)
             verdicts[domain, table] = verdict
-            _write_rows(verdict, domain, table, outputs)
+            _write_verdict(verdict, domain, table, outputs)
             log.info(
                 "%s/%s: %s rows, %s quarantined", domain, table, f"{len(frame):,}", f"{len(verdict.quarantined):,}"
             )
@@ -74,15 +75,13 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     )
 
 
-def _write_rows(verdict: Any, domain: str, table: TableName, outputs: Folders) -> None:
-    for frame, name in ((verdict.kept, "data/valid"), (verdict.quarantined, "data/quarantine")):
-        extra = ["rule"] if name == "data/quarantine" else []
-        path = outputs[name] / domain / f"{table}.parquet"
-        schema = schema_of(table, frame.columns)
-        if any(outcome.rule.level == "layout" for outcome in verdict.stopped_by):
-            write_table(frame, path)  # its columns are not the canonical ones: as it came
-        else:
-            write_table(frame, path, _with(schema, extra))
+def _write_verdict(verdict: Any, domain: str, table: TableName, outputs: Folders) -> None:
+    # with columns that are not the canonical ones, the table stays as it came
+    as_it_came = any(outcome.rule.level == "layout" for outcome in verdict.stopped_by)
+    schema = None if as_it_came else schema_of(table, verdict.kept.columns)
+    write_rows(verdict.kept, outputs["data/valid"] / domain, table, schema)
+    quarantine = outputs["data/quarantine"] / domain / f"{table}.parquet"
+    write_table(verdict.quarantined, quarantine, None if schema is None else _with(schema, ["rule"]))
 
 
 def _with(schema: Any, texts: list[str]) -> Any:

@@ -120,7 +120,7 @@ def test_the_workspaces_share_a_cache_but_no_files(clone, home, monkeypatch):
     assert reproduce_stage(two, "snapshot", home.home) == 0
     assert len(list((one / "run/attempts/snapshot").iterdir())) == 1
     assert not (two / "run/attempts/snapshot").exists()  # restored, not run
-    restored = next((two / "data/snapshot").rglob("interactions.parquet"))
+    restored = next((two / "data/snapshot").rglob("interactions/*.parquet"))
     assert restored.read_bytes() == (one / restored.relative_to(two)).read_bytes()
 
 
