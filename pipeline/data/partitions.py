@@ -59,8 +59,12 @@ def read_rows(folder: Path, table: TableName) -> pl.DataFrame:
     if not files:
         raise FileNotFoundError(f"{folder / table} has no partition")
     frame = pl.concat([read_table(path) for path in files])
+    if len(files) == 1:
+        return frame
     # Each partition is sorted by user and time, and they follow each other in time: only the users are mixed.
-    return frame.sort("user_id", maintain_order=True) if len(files) > 1 else frame
+    order = frame.select(pl.arg_sort_by("user_id", maintain_order=True)).to_series()
+    # column by column, so that not the whole table stands in memory twice
+    return pl.DataFrame([frame.drop_in_place(name).gather(order) for name in frame.columns])
 
 
 def _months(frame: pl.DataFrame) -> pl.Series:
