@@ -16,6 +16,7 @@ import yaml
 
 from pipeline.exit_codes import PassingFault
 from pipeline.graph import Graph, load_graph
+from pipeline.report.address import page_path
 from pipeline.runs.as_of import format_as_of
 from pipeline.runs.faults import explain
 from pipeline.runs.manifest import read_every_attempt, read_manifests
@@ -47,9 +48,11 @@ def close_run(settings: Settings, run_id: str) -> bool:
         bury_killed(workspace, settings.home, graph, address)
     missing = unfinished(workspace, graph)
     _push(settings, workspace)
-    _track(workspace, finished=not missing)
+    page = settings.airflow_uri + page_path(record_path(settings, run_id).name)
+    tracked = _track(workspace, not missing, page)
     _keep_record(settings, workspace, run_id, missing)
     _index(workspace)
+    _draw(settings, run_id, tracked)
     if missing:
         log.warning("not finished: %s; the workspace stays for inspection: %s", ", ".join(missing), workspace)
     else:
@@ -72,13 +75,24 @@ def _push(settings: Settings, workspace: Path) -> None:
         raise PassingFault(f"dvc push to {settings.dvc_remote} failed; is it there, and is there space on it?")
 
 
-def _track(workspace: Path, finished: bool) -> None:
+def _track(workspace: Path, finished: bool, page: str) -> str:
     mlflow = client()
     for manifest in read_manifests(workspace).values():
         # the code of an older commit wrote manifests of another form
         if manifest.get("format") == FORMAT and manifest["mlflow_run_id"] is None:
             track_stage(workspace, manifest, mlflow)
-    end_parent_run(mlflow, run_record(workspace), finished)
+    return end_parent_run(mlflow, run_record(workspace), finished, page)
+
+
+def _draw(settings: Settings, run_id: str, tracked: str) -> None:
+    """The page of the run, in its record; a run is closed without one rather than not at all."""
+    try:
+        from pipeline.report.page import write_page
+
+        log.info("%s", write_page(record_path(settings, run_id), {"MLflow": f"{settings.mlflow_uri}/#/runs/{tracked}"}))
+    except Exception as fault:
+        log.warning("the page of this run could not be drawn: %s", explain(fault)[1])
+        log.debug("", exc_info=True)
 
 
 def _index(workspace: Path) -> None:

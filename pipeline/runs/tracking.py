@@ -24,6 +24,7 @@ EXPERIMENT = "warmstart"
 RUN_TAG = "warmstart.run_id"
 STAGE_TAG = "warmstart.stage"
 PARENT_TAG = "mlflow.parentRunId"
+PAGE_TAG = "warmstart.run_page"
 MANIFEST_TAG = "warmstart.manifest"
 # Models go to the tracking server as files a person can open without running code.
 MODEL_OUTPUTS = ("models/",)
@@ -90,9 +91,17 @@ def track_stage(workspace: Path, manifest: dict[str, Any], mlflow: Any = None) -
     return child
 
 
-def end_parent_run(mlflow: Any, run: dict[str, Any], finished: bool) -> None:
-    """Close the MLflow run of a DAG run with the truth about how it ended."""
-    mlflow.set_terminated(parent_run(mlflow, run), "FINISHED" if finished else "FAILED")
+def end_parent_run(mlflow: Any, run: dict[str, Any], finished: bool, page: str) -> str:
+    """Close the MLflow run of a DAG run with the truth about how it ended; returns its id.
+
+    Args:
+        page: address of the run's page.
+    """
+    parent = parent_run(mlflow, run)
+    mlflow.set_tag(parent, PAGE_TAG, page)
+    mlflow.set_tag(parent, "mlflow.note.content", f"[The page of this run]({page})")
+    mlflow.set_terminated(parent, "FINISHED" if finished else "FAILED")
+    return parent
 
 
 def _without_plugins_of_others() -> None:
