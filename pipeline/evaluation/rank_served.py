@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,6 +44,11 @@ class ServedScorer:
     def n_unknown(self) -> int:
         """Items of today's catalogue that the model does not know."""
         return int((self._theirs[1:] == 0).sum())
+
+    def request(self, user: int, history: Array) -> tuple[Any, Array, list[str]]:
+        """What the model is asked for one user: its own item indices, float32 [1, P] profile, attributes."""
+        known = self._theirs[history]
+        return known[known > 0].tolist(), self._profile[[user]], self._data.user_attributes[user]
 
     def scores(self, requests: Requests) -> Array:
         """float32 [B, n_items + 1] over today's catalogue, -inf for items the model does not know."""

@@ -97,15 +97,16 @@ def differences(ranked: Sequence[Ranked], of: str, interval: Interval) -> list[d
     return [{"model": of, "against": name, **found} for name, found in interval.of(columns).items()]
 
 
-def per_user_table(ranked: Sequence[Ranked], holdout: Holdout) -> pl.DataFrame:
-    """user_index, item_index, slices, and masked NDCG@10 of every model in a column of its name."""
+def per_user_table(ranked: Sequence[Ranked], holdout: Holdout, groups: list[list[str]]) -> pl.DataFrame:
+    """user_index, item_index, slices, user groups, and masked NDCG@10 of every model in a column of its name."""
     known = {
         "user_index": holdout.user_index,
         "item_index": holdout.item_index,
         "user_slice": holdout.user_slice.astype(str).tolist(),
         "item_slice": holdout.item_slice.astype(str).tolist(),
+        "user_groups": groups,
     }
-    schema = {"user_slice": pl.String, "item_slice": pl.String}
+    schema: dict[str, Any] = {"user_slice": pl.String, "item_slice": pl.String, "user_groups": pl.List(pl.String)}
     return pl.DataFrame(known | {model.name: ndcg(model.ranks.masked, 10) for model in ranked}, schema_overrides=schema)
 
 

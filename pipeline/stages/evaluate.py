@@ -37,6 +37,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.compression.served_model import ServedModel
     from pipeline.data.training_set import load_dataset, load_domain
     from pipeline.evaluation.baselines import fit_baselines
+    from pipeline.evaluation.evidence import protocol_of, test_set_digest, user_groups
     from pipeline.evaluation.rank_served import ServedScorer
     from pipeline.evaluation.ranking import rank_holdout
     from pipeline.evaluation.report import render_report
@@ -88,6 +89,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     metrics = {
         "target": job.target,
         "protocol": data.protocol,
+        # two figures may be compared when these two are equal; the gate looks
+        "protocol_words": protocol_of(data),
+        "test_set": test_set_digest(data),
         "n": len(test),
         "n_items": data.n_items,
         "confidence": params.confidence,
@@ -96,7 +100,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     }
     out = outputs["reports/evaluation"]
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", "utf-8")
-    per_user_table(ranked, test).write_parquet(out / "per_user.parquet", compression="zstd", statistics=False)
+    per_user_table(ranked, test, user_groups(data)).write_parquet(
+        out / "per_user.parquet", compression="zstd", statistics=False
+    )
     (out / "report.html").write_text(render_report(metrics), "utf-8")
     return _summary(metrics)
 

@@ -1,0 +1,3 @@
+"""Tests of the registry share one PostgreSQL and one MLflow server."""
+
+from tests.registry_fixture import registry  # noqa: F401

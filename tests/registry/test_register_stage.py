@@ -1,0 +1,122 @@
+"""register@T as a stage: on trained models, a real registry, and the same twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from pipeline.registry.champion import download, model_name, version_of
+from pipeline.registry.promotion import roll_back
+from pipeline.runs.contract import Job, Summary
+from pipeline.settings import CHECKOUT
+from pipeline.stages import register
+from tests.model.conftest import chain, world  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("registry")
+
+
+@pytest.fixture
+def night(registry, chain, tmp_path):  # noqa: F811
+    """Register the chain's model as a run; `night("run-1")` gives the summary and the receipt."""
+    given = yaml.safe_load((CHECKOUT / "params.yaml").read_text())["register"]
+    # 50 test users prove little: the first champion is let through on purpose, and so is an equal one
+    report = tmp_path / "reports" / "t"
+    target = chain.target
+
+    def register_run(run_id: str, as_of: str = "2026-01-01T00:00:00Z", served=None, **params) -> tuple[Summary, dict]:
+        out = tmp_path / run_id
+        out.mkdir(exist_ok=True)
+        run = {
+            "run_id": run_id,
+            "as_of": as_of,
+            "commit": "c" * 40,
+            "opened": "2026-01-02T00:00:00Z",
+            "data": "handmade",
+        }
+        inputs = {
+            "data/training": chain.root / "training",
+            "models/served": served or chain.folder("models/served"),
+            "reports/evaluation": report if report.exists() else chain.folder("reports/evaluation"),
+        }
+        values = register.Params.model_validate({"seed": 7, **given, **params})
+        job = Job(tmp_path / "scratch" / run_id, target, run=run)
+        job.scratch.mkdir(parents=True, exist_ok=True)
+        summary = register.run(inputs, {"receipts/register": out}, values, job)
+        return summary, json.loads((out / "receipt.json").read_text())
+
+    register_run.report = report
+    return register_run
+
+
+def test_a_life_of_a_model(registry, chain, night, tmp_path):  # noqa: F811
+    """First champion, repetition, the same model again, another model, a rollback, a backfill."""
+    name = model_name(chain.target)
+    summary, receipt = night("run-1")
+    assert receipt["verdict"] == "promote", receipt["reasons"]
+    assert (receipt["champion_before"], receipt["champion"], receipt["version"]) == (None, 1, 1)
+    assert summary.facts["model"]["decision"] == registry.log(chain.target)[0].sha256
+    assert registry.log(chain.target)[0].verdict_sha256 == receipt["gate"]["sha256"]
+
+    # what belongs to the version stands with it
+    version = version_of(registry.rest.version(name, 1))
+    assert {key: version.tags[f"warmstart.{key}"] for key in ("run_id", "as_of", "commit", "manifest")} == {
+        "run_id": "run-1", "as_of": "2026-01-01T00:00:00Z", "commit": "c" * 40, "manifest": "none",
+    }  # fmt: skip
+    assert float(version.tags["warmstart.p50_ms"]) > 0
+    assert "## Limits" in version.description
+    files = download(version, "served", tmp_path / "files").parent
+    beside = {str(p.relative_to(files / version.files)) for p in (files / version.files).rglob("*") if p.is_file()}
+    verdict = f"verdicts/{receipt['gate']['sha256']}.json"
+    assert beside == {"model_card.md", "evaluation/metrics.json", "evaluation/per_user.parquet", verdict}
+
+    # the same run again: nothing is new, and it says the same
+    assert night("run-1")[1] == receipt
+    assert len(registry.rest.versions(name)) == 1
+
+    # a night in which nothing changed
+    assert night("run-2", as_of="2026-01-02T00:00:00Z")[1]["reasons"] == ["the same model already serves as version 1"]
+
+    # another model, as good: it has learned from newer data, so it serves
+    other = tmp_path / "other"
+    shutil.copytree(chain.folder("models/served"), other)
+    (other / "note.txt").write_text("another")
+    _, receipt = night("run-3", as_of="2026-01-03T00:00:00Z", served=other)
+    assert (receipt["verdict"], receipt["champion_before"], receipt["champion"]) == ("promote", 1, 3)
+    assert receipt["gate"]["better"] is False
+    assert registry.alias(chain.target) == 3
+
+    # a backfill does not dethrone it
+    (other / "note.txt").write_text("older")
+    _, receipt = night("backfill", as_of="2025-06-01T00:00:00Z", served=other)
+    assert receipt["verdict"] == "hold"
+    assert receipt["reasons"] == [
+        "the champion has learned up to 2026-01-03T00:00:00Z, this model only to 2025-06-01T00:00:00Z"
+    ]
+
+    # a person rolls back; the run that is repeated does not undo it
+    roll_back(registry.rest, chain.target, "user ann", "broken pictures")
+    _, receipt = night("run-3", as_of="2026-01-03T00:00:00Z", served=other)
+    assert (receipt["verdict"], receipt["champion"]) == ("hold", 1)
+
+    # budgets, and an evaluation of other users
+    (other / "note.txt").write_text("fresh")
+    _, receipt = night("run-4", as_of="2026-01-04T00:00:00Z", served=other, max_bytes=10, max_age_days=0.5)
+    assert "the limit is 10" in " ".join(receipt["reasons"])
+    assert "its age of the data is" not in " ".join(receipt["reasons"])  # opened before as_of here
+    night.report.parent.mkdir(parents=True)
+    shutil.copytree(chain.folder("reports/evaluation"), night.report)
+    metrics = json.loads((night.report / "metrics.json").read_text())
+    (night.report / "metrics.json").write_text(json.dumps(metrics | {"test_set": "0" * 64}))
+    _, receipt = night("run-5", as_of="2026-01-05T00:00:00Z", served=other)
+    assert receipt["verdict"] == "refuse"
+    assert "another test set" in receipt["reasons"][0]
+    assert registry.alias(chain.target) == 1
+
+
+def test_a_run_that_may_not_promote(registry, chain, night):  # noqa: F811
+    _, receipt = night("run-no", as_of="2026-02-01T00:00:00Z", promote=False)
+    assert receipt["verdict"] in ("hold", "refuse")
+    assert registry.alias(chain.target) == receipt["champion"]
