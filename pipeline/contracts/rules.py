@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -55,4 +56,13 @@ class Contract(_Strict):
 @cache
 def contract(table: TableName) -> Contract:
     """The contract of a table."""
-    return Contract.model_validate(yaml.safe_load((Path(__file__).parent / f"{table}.yaml").read_text("utf-8")))
+    return Contract.model_validate(yaml.safe_load(_file(table).read_text("utf-8")))
+
+
+def contract_digest(table: TableName) -> str:
+    """sha256 of the file a table's contract is written in."""
+    return hashlib.sha256(_file(table).read_bytes()).hexdigest()
+
+
+def _file(table: TableName) -> Path:
+    return Path(__file__).parent / f"{table}.yaml"

@@ -66,9 +66,20 @@ class Source(BaseModel):
     def place(self) -> str:
         """How a person would name it; never with a password."""
         if self.path is not None:
-            return self.path
+            return _without_login(self.path)
         what = f"table {self.table}" if self.table else "its query"
         return f"{what} of {str(self.sql).split('@')[-1].split('?')[0]}"
+
+
+def _without_login(path: str) -> str:
+    """`https://user:password@host/rows.csv?signature=…` -> `https://host/rows.csv`."""
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return path
+    host, slash, tail = rest.partition("/")
+    if scheme in ("http", "https"):  # elsewhere a question mark is part of a glob
+        tail = tail.split("?", 1)[0]
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{tail}"
 
 
 class Domain(BaseModel):

@@ -63,7 +63,7 @@ def open_store(
     settings = yaml.safe_load((REPOSITORY / "feature_store.yaml").read_text("utf-8"))
     settings |= {"project": project, "registry": registry, "online_store": online_store}
     store = FeatureStore(config=RepoConfig(**settings, repo_path=REPOSITORY))
-    repository = _repository()
+    repository = feature_repository()
     views = repository.views.feature_views(features.absolute())
     services = repository.services.feature_services(views)
     entities = [repository.entities.user, repository.entities.item, repository.entities.domain]
@@ -108,7 +108,7 @@ def project_name(dataset: str) -> str:
     return f"{plain[:LONGEST_PROJECT]}_{hashlib.sha256(dataset.encode()).hexdigest()[:8]}".strip("_")
 
 
-def _repository() -> ModuleType:
+def feature_repository() -> ModuleType:
     """The package `feature_repo` of this checkout; it is not installed, so it is loaded from where it stands."""
     if "feature_repo" not in sys.modules:
         spec = importlib.util.spec_from_file_location(

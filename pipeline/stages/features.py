@@ -9,10 +9,12 @@ rows, and the features of items and users as they were known when they may be us
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -32,6 +34,7 @@ from pipeline.data.splits import (
     temporal_cuts,
 )
 from pipeline.exit_codes import BadConfiguration
+from pipeline.features.definitions import applied_definitions
 from pipeline.features.model_inputs import (
     ITEM_FEATURES,
     profile_feature_names,
@@ -39,10 +42,11 @@ from pipeline.features.model_inputs import (
 )
 from pipeline.features.store import open_store, project_name
 from pipeline.features.tables import write_feature_tables
-from pipeline.features.training_tables import item_table, user_table
+from pipeline.features.training_tables import item_entities, item_table, user_entities, user_table
 from pipeline.runs.contract import Folders, Job, StageParams, Summary
 
 log = logging.getLogger(__name__)
+SERVICES = ("users", "activity", "items")  # what is asked of Feast here
 
 
 class Params(StageParams):
@@ -93,7 +97,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         params.history_length,
         params.half_life_days,
     )
-    known = {"name": dataset["name"], "domains": list(roles)}
+    definitions = applied_definitions()
+    known = {"name": dataset["name"], "domains": list(roles), "definitions": definitions}
     (features / "dataset.json").write_text(json.dumps(known, indent=2) + "\n", "utf-8")
     log.info("Feast: applying the feature repository, joining point-in-time")
     job.scratch.mkdir(parents=True, exist_ok=True)
@@ -103,13 +108,17 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     scales = {name: value_scale(frame.filter(pl.col("part") == "train")["value"]) for name, frame in rows.items()}
     events = sorted({event for frame in rows.values() for event in frame["event"].unique()})
     cut = _end_of_training(dataset["protocol"], cuts, rows)
+    entities = hashlib.md5(usedforsecurity=False)
     for name, frame in rows.items():
         folder = training / name
+        starts, asked = user_entities(frame), item_entities(items[name], name, cut)
+        for table in (starts, asked):
+            entities.update(_bytes_of(table, job.scratch))
         write_sequences(folder / "sequences", training_sequences(frame, events))
         write_table(holdout_table(frame), folder / "holdout.parquet")
-        write_table(user_table(store, frame, scales, dataset["clock"]), folder / "users.parquet")
+        write_table(user_table(store, starts, scales, dataset["clock"]), folder / "users.parquet")
         write_table(
-            item_table(store, frame, items[name], name, cut, scales[name], params.half_life_days),
+            item_table(store, frame, items[name], asked, scales[name], params.half_life_days),
             folder / "items.parquet",
         )
         log.info("%s: %s", name, _brief(frame, items[name]))
@@ -124,7 +133,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "cuts": asdict(cuts) if cuts and dataset["protocol"] == "temporal" else None,
     }
     (training / "dataset.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", "utf-8")
-    return _summary(rows, params.targets)
+    facts = {**definitions, "service": ", ".join(SERVICES), "entities": entities.hexdigest()}
+    return replace(_summary(rows, params.targets), facts={"features": facts})
 
 
 def _refuse_unknown_targets(targets: list[str], roles: Mapping[str, list[str]]) -> None:
@@ -140,6 +150,13 @@ def _split(rows: pl.DataFrame, protocol: str, cuts: Cuts | None) -> pl.DataFrame
     if protocol == "leave_one_out" or cuts is None:
         return split_leave_one_out(rows)
     return split_temporal(rows, cuts)
+
+
+def _bytes_of(table: pl.DataFrame, scratch: Path) -> bytes:
+    """The rows in the one spelling that a table has here, for its hash."""
+    path = scratch / "entities.parquet"
+    write_table(table, path)
+    return path.read_bytes()
 
 
 def _may_be_known(rows: pl.DataFrame, protocol: str) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 log = logging.getLogger(__name__)
+SERVICE = "serving"  # what the views pushed here are asked for, online
 
 
 class Params(StageParams):
@@ -44,7 +45,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         PassingFault: PostgreSQL does not answer, or another run is pushing.
     """
     features, where = inputs["data/features"], settings()
-    dataset = json.loads((features / "dataset.json").read_text("utf-8"))["name"]
+    described = json.loads((features / "dataset.json").read_text("utf-8"))
+    dataset = described["name"]
     project = project_name(dataset)
     feast = cache(lambda: open_online_store(where, features, project))
     plans: dict[str, Plan] = {}
@@ -74,7 +76,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         del about["known_at"]
     text = json.dumps(receipt, indent=2, sort_keys=True, default=datetime.isoformat) + "\n"
     (outputs["receipts/materialize"] / "receipt.json").write_text(text, "utf-8")
-    return _summary(plans, marks, params)
+    # the definitions are those the features were made with: both stages run at one commit
+    facts = {**described["definitions"], "service": SERVICE, "entities": None}
+    return replace(_summary(plans, marks, params), facts={"features": facts})
 
 
 def _push(store: FeatureStore, ledger: Ledger, view: str, table: Table, planned: Plan, params: Params) -> None:

@@ -59,6 +59,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     key = PUBLIC_KEY if dataset.pseudonyms == "public" or dataset.world is not None else secret_key()
     rows, best = 0, {}
     first_rows: list[datetime] = []
+    sources: dict[str, dict[str, object]] = {}
     for name, tables in _domains(dataset, params):
         sane = tables["interactions"].filter(pl.col("timestamp") >= EARLIEST)["timestamp"]
         first_rows += sane.bottom_k(1).to_list()
@@ -68,6 +69,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         for table in TABLES:
             frame = frames[table].sort(SORTED_BY[table], nulls_last=False, maintain_order=True)
             write_rows(frame, out / name, table, schema_of(table, frame.columns))
+            sources |= _source(dataset, params, name, table, len(known[table]))
         if "oracle_rank" in frames["interactions"].columns and "target" in dataset.roles[name]:
             best[name] = best_achievable(frames["interactions"])
         log.info("%s: %s interactions, %s items, %s users", name, *(f"{len(frames[t]):,}" for t in TABLES))
@@ -82,6 +84,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     return Summary(
         found=f"{rows:,} interactions of {len(dataset.roles)} domains before {params.as_of:%Y-%m-%d %H:%M} UTC",
         metrics={"interactions": float(rows), "domains": float(len(dataset.roles))},
+        facts={"sources": sources},
     )
 
 
@@ -121,6 +124,17 @@ def _read_domain(name: str, domain: Domain, dataset: Dataset, as_of: datetime) -
             pl.col("attributes").fill_null(pl.lit([], dtype=pl.List(pl.String)))
         )
     return tables
+
+
+def _source(dataset: Dataset, params: Params, domain: str, table: TableName, rows: int) -> dict[str, dict[str, object]]:
+    """`<domain>/<table>`: where its rows came from, the digest of that, and how many of them were known at `as_of`."""
+    name = f"{domain}/{table}"
+    if dataset.world is not None:
+        return {name: {"place": f"{WORLD_PREFIX}{dataset.world.size}", "md5": None, "rows": rows}}
+    source = dataset.domains[domain].table(table)
+    if source is None:
+        return {}
+    return {name: {"place": source.place, "md5": params.sources.get(name), "rows": rows}}
 
 
 def _known_at(tables: Tables, as_of: datetime) -> Tables:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 from pydantic import Field
 
-from pipeline.contracts.rules import contract
+from pipeline.contracts.rules import contract, contract_digest
 from pipeline.data.partitions import read_rows, write_rows
 from pipeline.data.schema import TABLES, TableName, schema_of, write_table
 from pipeline.exit_codes import DataBrokeContract
@@ -63,16 +64,31 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     }
     write_report(ordered, outputs["reports/validation"], params.as_of, params.max_quarantined_share)
     complaints = [line for key, verdict in verdicts.items() for line in complaints_of(key, verdict, params)]
+    facts = {"validation": _told(ordered, success=not complaints)}
     if complaints:
         more = f" {len(complaints) - 1} more in" if len(complaints) > 1 else " See"
-        raise DataBrokeContract(f"{complaints[0]}{more} reports/validation/index.html.")
+        raise DataBrokeContract(f"{complaints[0]}{more} reports/validation/index.html.", facts)
     rows = sum(len(v.kept) for (_, table), v in ordered.items() if table == "interactions")
     quarantined = sum(len(v.quarantined) for v in ordered.values())
     total = sum(len(v.kept) for v in ordered.values()) + quarantined
     return Summary(
         found=f"{rows:,} valid interactions, {quarantined:,} rows quarantined ({quarantined / max(1, total):.1%})",
         metrics={"valid_interactions": float(rows), "quarantined_rows": float(quarantined)},
+        facts=facts,
     )
+
+
+def _told(verdicts: Mapping[tuple[str, str], Any], success: bool) -> dict[str, Any]:
+    """For the manifest: which contracts, with what result, and how many rows of each table under which rule."""
+    counts = {
+        f"{domain}/{table}": {o.rule.rule: o.rows for o in verdict.outcomes if o.rule.level == "row" and o.rows}
+        for (domain, table), verdict in verdicts.items()
+    }
+    return {
+        "suites": {table: contract_digest(table) for table in TABLES},
+        "success": success,
+        "quarantined": {name: by_rule for name, by_rule in counts.items() if by_rule},
+    }
 
 
 def _write_verdict(verdict: Any, domain: str, table: TableName, outputs: Folders) -> None:

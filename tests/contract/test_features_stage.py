@@ -13,6 +13,7 @@ import pytest
 from pipeline.data.training_set import load_dataset, load_domain
 from pipeline.exit_codes import BadConfiguration
 from pipeline.features.model_inputs import ITEM_FEATURES, OWN_FEATURES
+from pipeline.features.store import VIEWS
 from pipeline.runs.contract import Job
 from pipeline.stages import features
 from tests.valid_data import EMPTY, ROLES, items, two_domains, users, write_valid
@@ -122,6 +123,28 @@ def test_the_same_input_gives_the_same_bytes(temporal, tmp_path):
     again = run(tmp_path, write_valid(tmp_path / "valid", domains, ROLES))
     assert digest(again) == digest(training)
     assert digest(again.parent / "features") == digest(training.parent / "features")
+
+
+def test_the_facts_name_the_definitions_and_who_was_asked_about(tmp_path):
+    from pipeline.features.definitions import applied_definitions
+
+    def facts(name: str, rows: int) -> dict:
+        valid = write_valid(tmp_path / name / "valid", two_domains(rows=rows), ROLES)
+        outputs = {out: tmp_path / name / out for out in ("data/features", "data/training")}
+        for path in (*outputs.values(), tmp_path / name / "scratch"):
+            path.mkdir(parents=True)
+        params = features.Params(targets=["stall"])
+        summary = features.run({"data/valid": valid}, outputs, params, Job(scratch=tmp_path / name / "scratch"))
+        assert json.loads((outputs["data/features"] / "dataset.json").read_text())["definitions"]["registry"]
+        return dict(summary.facts["features"])
+
+    one, same, other = facts("one", 300), facts("same", 300), facts("other", 200)
+    assert one == same
+    assert set(one["views"]) == set(VIEWS)
+    assert one["service"] == "users, activity, items"
+    assert one["entities"] != other.pop("entities")
+    assert other.items() <= one.items()
+    assert applied_definitions().items() <= one.items()  # also after Feast has applied them
 
 
 def test_leave_one_out_keeps_what_is_held_out_from_the_tables(tmp_path):

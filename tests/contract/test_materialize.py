@@ -38,7 +38,7 @@ def tables(folder: Path, name: str, rows: pl.DataFrame = SHOP, until: datetime =
     folder.mkdir(parents=True)
     seen = rows.filter(pl.col("timestamp") < until, pl.col("created_at") < until)
     write_feature_tables(folder, {"shop": seen, "stall": EMPTY}, {"shop": users(SHOP)}, 5, 30.0)
-    (folder / "dataset.json").write_text(json.dumps({"name": name, "domains": ["shop", "stall"]}))
+    (folder / "dataset.json").write_text(json.dumps({"name": name, "domains": ["shop", "stall"], "definitions": {}}))
     return folder
 
 

@@ -96,6 +96,11 @@ def test_row_dirt_goes_to_quarantine_and_the_clean_world_is_left(
             assert {f"{name}/{rule}" for rule in counts} == expected
             assert len(set(counts.values())) == 1, counts  # one share, one count
     assert "quarantined" in summary.found
+    told = summary.facts["validation"]
+    assert told["success"]
+    assert set(told["suites"]) == {"interactions", "items", "users"}
+    assert sum(sum(rules.values()) for rules in told["quarantined"].values()) == summary.metrics["quarantined_rows"]
+    assert told["quarantined"]["metro/interactions"]["user_id_missing"] > 0
     assert summary.metrics["quarantined_rows"] == sum(
         len(frame)
         for d in ("metro", "valley", "harbour", "orchard")
@@ -111,6 +116,7 @@ def test_table_dirt_stops_the_run(tmp_path: Path, kind: str) -> None:
         run_validate(tmp_path, taken)
     assert "\n" not in str(raised.value)
     assert str(raised.value).endswith("See reports/validation/index.html.")
+    assert raised.value.facts["validation"]["success"] is False
     report = json.loads((tmp_path / "reports/validation/results.json").read_text())
     stopped = [
         (f"{found['domain']}/{found['table']}", one["rule"])

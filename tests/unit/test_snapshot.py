@@ -9,10 +9,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from pipeline.data.dataset import Source
+from pipeline.data.digests import source_digests
 from pipeline.data.pseudonyms import pseudonym, secret_key
 from pipeline.data.world.publish import publish
 from pipeline.exit_codes import BadConfiguration
+from pipeline.runs.contract import Job
 from pipeline.settings import settings
+from pipeline.stages import snapshot
 from tests.stages_by_hand import bytes_of, tables, take_snapshot, write_yaml
 
 BOTH = {"role": ["source", "target"], "interactions": "rows.csv"}
@@ -113,6 +117,33 @@ def test_a_user_has_one_pseudonym_in_all_domains(tmp_path: Path) -> None:
     taken = take_snapshot(tmp_path, data)
     first, second = (tables(taken, name)["users"]["user_id"].to_list() for name in domains)
     assert first == second
+
+
+def test_the_facts_name_every_source_with_its_digest_and_rows_and_no_secret(tmp_path: Path) -> None:
+    rows = HEAD + "u,i,2025-03-01T10:00:00Z,\nv,i,2025-03-01T10:00:00Z,\nlate,i,2026-03-01T10:00:00Z,\n"
+    data = shop(tmp_path / "shop", rows, items="items.csv")
+    (data / "items.csv").write_text("item_id\ni\n")
+    digests = source_digests(str(data))
+    outputs = {"data/snapshot": tmp_path / "out"}
+    params = snapshot.Params.model_validate({"data": str(data), "as_of": "2026-01-01", "sources": digests})
+    facts = snapshot.run({}, outputs, params, Job(scratch=tmp_path)).facts["sources"]
+    assert facts == {
+        "shop/interactions": {"place": "rows.csv", "md5": digests["shop/interactions"], "rows": 2},
+        "shop/items": {"place": "items.csv", "md5": digests["shop/items"], "rows": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ({"path": "https://me:pass@shop.example/rows.csv?token=abc"}, "https://shop.example/rows.csv"),
+        ({"path": "s3://bucket/part-?.parquet"}, "s3://bucket/part-?.parquet"),
+        ({"path": "a@b/rows.csv"}, "a@b/rows.csv"),
+        ({"sql": "postgresql://me:pass@db/shop?password=x", "table": "t"}, "table t of db/shop"),
+    ],
+)
+def test_a_place_is_named_without_its_password(source: dict, place: str) -> None:
+    assert Source(**source).place == place
 
 
 def test_target_nobody_has_used_yet(tmp_path: Path) -> None:
