@@ -12,12 +12,16 @@ import typer
 
 from pipeline.data.commands import app as data
 from pipeline.exit_codes import BROKE
+from pipeline.lineage.commands import app as lineage
+from pipeline.registry.commands import app as models
 from pipeline.stack.commands import doctor, down, status, up
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")
 workspace = typer.Typer(no_args_is_help=True, help="A run's workspace, as the orchestrator opens, works and closes it.")
 app.add_typer(workspace, name="workspace", hidden=True)
 app.add_typer(data, name="data")
+app.add_typer(models, name="models")
+app.add_typer(lineage, name="lineage")
 for command in (up, down, status, doctor):
     app.command()(command)
 

@@ -35,7 +35,7 @@ def connected(url: str | None = None) -> Iterator[psycopg.Connection]:
 
     where = index_url() if url is None else url
     try:
-        connection = psycopg.connect(where, connect_timeout=CONNECT_SECONDS)
+        connection = psycopg.connect(where, connect_timeout=CONNECT_SECONDS, options="-c timezone=UTC")
     except psycopg.OperationalError as error:
         raise PassingFault(
             f"the lineage index is a database in PostgreSQL, which does not answer at {_place(where)} "

@@ -1,0 +1,226 @@
+"""`lineage row`: which snapshots and files hold a user's rows, whether they were quarantined, which models saw them.
+
+The index knows users by pseudonym, as the snapshot does; a raw id is pseudonymised with this machine's key and with the
+public one (the synthetic world's). With an item the candidate files are opened where the cache or the remote still has
+them: only then is it known how many rows there are and which rule they broke.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.exit_codes import BadConfiguration
+from pipeline.lineage.cache import find
+from pipeline.lineage.index import user_key
+from pipeline.lineage.names import nearest
+from pipeline.lineage.touched import Touched, keep_standing, stand, touched
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pipeline.settings import Settings
+
+RAW, QUARANTINE = "data/snapshot", "data/quarantine"
+OPENED = 50  # files of the quarantine that are opened to say which rule was broken, when no item is given
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file that holds rows of the user.
+
+    Attributes:
+        matching: rows of the user (and item) in it; None when the file was not opened.
+        rules: quarantine only: rule -> matching rows that broke it.
+        folders: how many different snapshots (or quarantines) hold the file, in `runs` runs.
+        first, last: as_of of the oldest and the newest of these runs.
+    """
+
+    path: str
+    md5: str
+    rows: int | None
+    folders: int
+    runs: int
+    first: datetime
+    last: datetime
+    matching: int | None = None
+    rules: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RowLineage:
+    """The whole answer.
+
+    Attributes:
+        user: the pseudonyms that were looked for.
+        snapshots: md5 of every data/snapshot that holds such rows.
+        not_in_cache: files that had to be opened and are gone from the cache and the remote; they count as holding it.
+        touched: what was learned from it. With an item, runs in which every such row was quarantined are left out.
+    """
+
+    domain: str
+    user: tuple[str, ...]
+    item: str | None
+    held: tuple[Held, ...]
+    quarantined: tuple[Held, ...]
+    snapshots: tuple[str, ...]
+    not_in_cache: tuple[str, ...]
+    touched: Touched
+
+
+def row_lineage(
+    connection: psycopg.Connection, settings: Settings, domain: str, user: str, item: str | None = None
+) -> RowLineage:
+    """Answer for the rows of `user` in `domain`, or those of them with `item`.
+
+    Raises:
+        BadConfiguration: no run has a domain of this name; the sentence has the nearest. A user whom no file holds is
+            an answer, not an error.
+    """
+    _refuse_unknown_domain(connection, domain)
+    pseudonyms = pseudonyms_of(settings, user)
+    values = {"users": [user_key(p) for p in pseudonyms], "out": QUARANTINE, "domain": f"{domain}/%", "item": item}
+    stand(connection, HOLDING, values)
+    quarantined, gone = _open(_held(connection), settings, pseudonyms, item, everything=item is not None)
+    quarantined_by = _attempts_of(connection)
+    stand(connection, HOLDING, values | {"out": RAW})
+    held, gone_too = _held(connection), list[str]()
+    if item is not None:
+        held, gone_too = _open(held, settings, pseudonyms, item, everything=True)
+        held = [one for one in held if one.matching != 0]
+        quarantined = [one for one in quarantined if one.matching != 0]
+        keep_standing(connection, "file in (select id from files where md5 = any(%s))", ([h.md5 for h in held],))
+    snapshots = connection.execute(
+        "select distinct t.md5 from standing s join outputs o on o.attempt = s.attempt and o.path = %s "
+        "join trees t on t.id = o.tree order by 1", (RAW,)
+    ).fetchall()  # fmt: skip
+    if item is not None:
+        _leave_out_spared(connection, held, quarantined, quarantined_by)
+    return RowLineage(
+        domain=domain,
+        user=pseudonyms,
+        item=item,
+        held=tuple(held),
+        quarantined=tuple(quarantined),
+        snapshots=tuple(md5 for (md5,) in snapshots),
+        not_in_cache=tuple(sorted({*gone, *gone_too})),
+        touched=touched(connection),
+    )
+
+
+# one array at a time under &&, so that PostgreSQL reads the GIN index and not every array
+HOLDING = """
+    select o.attempt, p.path, e.file
+    from file_users u join entries e on e.file = u.file join paths p on p.id = e.path
+    join outputs o on o.tree = e.tree and o.path = %(out)s
+    where u.users && %(users)s::bigint[] and p.path like %(domain)s
+      and (%(item)s::text is null or p.path not like '%%/users.parquet')
+"""
+
+
+def pseudonyms_of(settings: Settings, user: str) -> tuple[str, ...]:
+    """What `user` is called in the data: itself when it is a pseudonym, else its pseudonym by each key."""
+    from pipeline.data.pseudonyms import DIGITS, PUBLIC_KEY, pseudonym, secret_key
+
+    if len(user) == DIGITS and all(digit in "0123456789abcdef" for digit in user):
+        return (user,)
+    has_key = (settings.home / "secrets" / "user_id.key").exists()  # a question must not make one
+    keys = [*([secret_key(settings.home)] if has_key else []), PUBLIC_KEY]
+    return tuple(dict.fromkeys(pseudonym(user, key) or "" for key in keys))
+
+
+def _held(connection: psycopg.Connection) -> list[Held]:
+    rows = connection.execute(
+        """
+        select s.path, f.md5, f.rows, count(distinct o.tree), count(distinct r.id), min(r.as_of), max(r.as_of)
+        from standing s join files f on f.id = s.file join attempts a on a.id = s.attempt join runs r on r.id = a.run
+        join outputs o on o.attempt = s.attempt
+        join entries e on e.tree = o.tree and e.file = s.file
+        group by s.path, f.md5, f.rows order by s.path, min(r.as_of), f.md5
+        """
+    )
+    return [Held(*row) for row in rows]
+
+
+def _open(
+    held: Sequence[Held], settings: Settings, pseudonyms: Sequence[str], item: str | None, everything: bool
+) -> tuple[list[Held], list[str]]:
+    """The same files with what was found inside, and those that are gone."""
+    from dataclasses import replace
+
+    opened, gone = [], []
+    for number, one in enumerate(held):
+        path = find(settings, one.md5) if everything or number < OPENED else None
+        if path is not None:
+            rules = _rows_in(path, pseudonyms, item)
+            opened.append(replace(one, matching=sum(rules.values()), rules={k: n for k, n in rules.items() if k}))
+        else:
+            opened.append(one)
+            if everything:
+                gone.append(one.md5)
+    return opened, gone
+
+
+def _rows_in(path: Any, pseudonyms: Sequence[str], item: str | None) -> Counter[str]:
+    """Matching rows by the rule they broke ("" where the file names none)."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        present = set(file.schema_arrow.names)
+        if "user_id" not in present or (item is not None and "item_id" not in present):
+            return Counter()
+        table = file.read(columns=[c for c in ("user_id", "item_id", "rule") if c in present])
+    keep = pc.is_in(table["user_id"], value_set=_texts(pseudonyms))
+    if item is not None:
+        keep = pc.and_(keep, pc.equal(table["item_id"], item))
+    table = table.filter(keep)
+    rules = table["rule"].to_pylist() if "rule" in present else [""] * len(table)
+    return Counter(rule or "" for rule in rules)
+
+
+def _texts(values: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(list(values), pa.string())
+
+
+def _attempts_of(connection: psycopg.Connection) -> dict[str, list[int]]:
+    rows = connection.execute("select f.md5, s.attempt from standing s join files f on f.id = s.file")
+    found: dict[str, list[int]] = {}
+    for md5, attempt in rows:
+        found.setdefault(md5, []).append(attempt)
+    return found
+
+
+def _leave_out_spared(
+    connection: psycopg.Connection, held: Sequence[Held], quarantined: Sequence[Held], by: dict[str, list[int]]
+) -> None:
+    # a snapshot all of whose matching rows its validate put aside: no model saw them
+    put_aside: Counter[int] = Counter()
+    for one in quarantined:
+        for attempt in by.get(one.md5, ()):
+            put_aside[attempt] += one.matching or 0
+    pairs = connection.execute(
+        "select attempt, ancestor from ancestry where attempt = any(%s) and ancestor in (select attempt from standing)",
+        (list(put_aside),),
+    ).fetchall()
+    there: Counter[int] = Counter()
+    matching = {one.md5: one.matching for one in held}
+    for md5, attempts in _attempts_of(connection).items():
+        for attempt in attempts:
+            there[attempt] += 1 << 60 if matching.get(md5) is None else matching[md5] or 0
+    spared = [snapshot for validate, snapshot in pairs if put_aside[validate] >= there[snapshot]]
+    keep_standing(connection, "attempt <> all(%s)", (spared,))
+
+
+def _refuse_unknown_domain(connection: psycopg.Connection, domain: str) -> None:
+    rows = connection.execute(
+        "select distinct split_part(path, '/', 1) from paths where path like '%/interactions%' order by 1"
+    )
+    known = [name for (name,) in rows]
+    if domain not in known:
+        raise BadConfiguration(f"no run has a domain {domain!r}; {nearest(domain, known)}")

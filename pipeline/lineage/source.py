@@ -1,0 +1,105 @@
+"""`lineage source`: the rows of a source from a time went into which files, and those on to which models."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pipeline.exit_codes import BadConfiguration
+from pipeline.lineage.names import nearest
+from pipeline.lineage.touched import Place, Touched, places, stand, touched
+
+if TYPE_CHECKING:
+    import psycopg
+
+RAW = "data/snapshot"
+
+
+@dataclass(frozen=True)
+class SourceVersion:
+    """A content of a source as the runs found it; `first` and `last` are the as_of of the oldest and the newest."""
+
+    name: str
+    md5: str | None
+    place: str | None
+    rows: int | None
+    runs: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
+class SourceLineage:
+    """The files that hold a source's rows of [since, until), and what they touched.
+
+    Attributes:
+        versions: every content the source was found with.
+        undated: files among `places` whose rows have no time (items, users, undated interactions): always in.
+    """
+
+    name: str
+    since: datetime | None
+    until: datetime | None
+    versions: tuple[SourceVersion, ...]
+    places: tuple[Place, ...]
+    undated: tuple[str, ...]
+    touched: Touched
+
+
+def source_lineage(
+    connection: psycopg.Connection, name: str, since: datetime | None = None, until: datetime | None = None
+) -> SourceLineage:
+    """Answer for the rows of a source with an event time in [since, until).
+
+    Args:
+        name: `harbour/interactions`, a domain (all of its tables), or the place that dataset.yaml names.
+
+    Raises:
+        BadConfiguration: no run has read such a source; the sentence has the nearest names.
+    """
+    known = [row[0] for row in connection.execute("select distinct name from sources order by name")]
+    names = [n for n in known if n == name or n.startswith(f"{name}/")] or _at_place(connection, name)
+    if not names:
+        raise BadConfiguration(f"no run has read a source {name!r}; {nearest(name, known)}")
+    stand(
+        connection,
+        """
+        select o.attempt, o.path || '/' || p.path, e.file
+        from paths p join entries e on e.path = p.id join files f on f.id = e.file
+        join outputs o on o.tree = e.tree and o.path = %(raw)s
+        where (p.path = any(%(files)s) or p.path ~ %(parts)s)
+          and (f.first is null or ((%(until)s::timestamptz is null or f.first < %(until)s)
+                               and (%(since)s::timestamptz is null or f.last >= %(since)s)))
+        """,
+        {
+            "raw": RAW, "since": since, "until": until,
+            "files": [f"{n}.parquet" for n in names],
+            "parts": "^(" + "|".join(re.escape(n) for n in names) + ")/[^/]+$",
+        },
+    )  # fmt: skip
+    undated = connection.execute(
+        "select distinct s.path from standing s join files f on f.id = s.file where f.first is null order by 1"
+    )
+    versions = connection.execute(
+        """
+        select s.name, s.md5, max(s.place), max(s.rows), count(distinct r.id), min(r.as_of), max(r.as_of)
+        from sources s join attempts a on a.id = s.attempt join runs r on r.id = a.run
+        where s.name = any(%s) group by s.name, s.md5 order by max(r.as_of), s.name, s.md5
+        """,
+        (names,),
+    )
+    return SourceLineage(
+        name=name,
+        since=since,
+        until=until,
+        versions=tuple(SourceVersion(*row) for row in versions),
+        places=places(connection),
+        undated=tuple(path for (path,) in undated),
+        touched=touched(connection),
+    )
+
+
+def _at_place(connection: psycopg.Connection, place: str) -> list[str]:
+    return [row[0] for row in connection.execute("select distinct name from sources where place = %s", (place,))]

@@ -1,0 +1,138 @@
+"""What descends from some attempts: tables, models, versions, and the intervals in which each version was champion.
+
+A question first fills a temporary table, `standing`, with every place where the content stood; everything below that is
+one join over the closure of the index (`ancestry`): what stood in 10,000 runs has 150,000 attempts below it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.lineage.answer import Version
+from pipeline.lineage.champions import champion_intervals
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where content stood.
+
+    Attributes:
+        path: in the workspace of a run.
+        contents: how many different contents of those asked for.
+        runs: in how many runs; `first` and `last` are the as_of of the oldest and the newest of them.
+    """
+
+    path: str
+    contents: int
+    runs: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
+class Table:
+    """A folder that a stage wrote from it: how many runs, and how many different contents in them."""
+
+    path: str
+    runs: int
+    contents: int
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Everything below the content.
+
+    Attributes:
+        runs: how many runs held it.
+        failed: attempts that read it, or something made of it, and did not finish.
+        tables: folders written from it or holding it, by path.
+        versions: model versions that descend from it, the newest first in each model.
+    """
+
+    runs: int
+    failed: int
+    tables: tuple[Table, ...]
+    versions: tuple[Version, ...]
+
+
+def stand(connection: psycopg.Connection, query: str, values: Any) -> None:
+    """Fill `standing` with the rows (attempt, path, file) of `query`; file is null for a whole folder."""
+    connection.execute("drop table if exists standing")
+    connection.execute("create temporary table standing (attempt integer, path text, file integer) on commit drop")
+    connection.execute(f"insert into standing {query}", values)  # type: ignore[arg-type]
+    connection.execute("analyze standing")
+
+
+def keep_standing(connection: psycopg.Connection, condition: str, values: Any) -> None:
+    """Narrow `standing` to the rows for which `condition` holds."""
+    connection.execute(f"delete from standing where not ({condition})", values)  # type: ignore[arg-type]
+
+
+def places(connection: psycopg.Connection) -> tuple[Place, ...]:
+    """`standing`, by path."""
+    rows = connection.execute(
+        """
+        select s.path, count(distinct s.file), count(distinct r.id), min(r.as_of), max(r.as_of)
+        from standing s join attempts a on a.id = s.attempt join runs r on r.id = a.run group by s.path order by s.path
+        """
+    )
+    return tuple(Place(*row) for row in rows)
+
+
+def touched(connection: psycopg.Connection) -> Touched:
+    """What descends from the attempts in `standing`, themselves included."""
+    connection.execute("drop table if exists below")
+    connection.execute("create temporary table below (attempt integer primary key) on commit drop")
+    connection.execute(
+        """
+        insert into below
+        with above as materialized (select distinct attempt from standing)
+        select attempt from above union select y.attempt from above join ancestry y on y.ancestor = above.attempt
+        """
+    )
+    connection.execute("analyze below")
+    runs, failed = _counts(connection)
+    # two steps: two count(distinct) in one would sort every row twice
+    tables = connection.execute(
+        """
+        select path, count(distinct run), count(distinct tree) from (
+            select distinct o.path, a.run, o.tree
+            from below join outputs o on o.attempt = below.attempt join attempts a on a.id = o.attempt
+        ) once group by path order by path
+        """
+    )
+    return Touched(runs, failed, tuple(Table(*row) for row in tables), _versions(connection))
+
+
+def _counts(connection: psycopg.Connection) -> tuple[int, int]:
+    runs = connection.execute(
+        "select count(distinct a.run) from standing s join attempts a on a.id = s.attempt"
+    ).fetchone()
+    failed = connection.execute(
+        "select count(*) from below join attempts a on a.id = below.attempt where a.source = 'failed'"
+    ).fetchone()
+    assert runs is not None
+    assert failed is not None
+    return runs[0], failed[0]
+
+
+def _versions(connection: psycopg.Connection) -> tuple[Version, ...]:
+    rows = connection.execute(
+        """
+        select name, version, run_id, verdict, as_of, ended from (
+            select distinct on (v.name, v.version) v.name, v.version, r.run_id, v.verdict, r.as_of, a.ended, v.attempt
+            from versions v join attempts a on a.id = v.attempt join runs r on r.id = a.run
+            order by v.name, v.version, a.ended, v.attempt
+        ) registered where attempt in (select attempt from below) order by name, version desc
+        """
+    )
+    served = champion_intervals(connection)
+    return tuple(
+        Version(name, version, run, verdict, as_of, ended, served.get((name, version), ()))
+        for name, version, run, verdict, as_of, ended in rows
+    )

@@ -1,0 +1,212 @@
+"""The questions against a walk over dicts, on random histories with cache hits, retries, failures and backfills."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from pipeline.exit_codes import BadConfiguration
+from pipeline.lineage.database import connected, index_url
+from pipeline.lineage.diff import differences
+from pipeline.lineage.file import file_lineage
+from pipeline.lineage.index import close_ancestry, load
+from pipeline.lineage.model import model_lineage
+from pipeline.lineage.rebuild import empty
+from pipeline.lineage.row import row_lineage
+from pipeline.lineage.source import source_lineage
+from pipeline.settings import Settings
+from tests import lineage_oracle as oracle
+from tests.lineage_world import START, History, md5, random_history, user
+from tests.postgres_fixture import running_postgres
+
+SEEDS = range(8)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    with running_postgres(tmp_path_factory.mktemp("postgres")):
+        yield index_url()
+
+
+@pytest.fixture
+def connection(postgres):
+    """In a transaction that is rolled back."""
+    with connected(postgres):
+        pass
+    with psycopg.connect(postgres) as connection:
+        yield connection
+        connection.rollback()
+
+
+def fill(connection, history, manifests, seed=0):
+    """In parts and in any order, as closing runs would."""
+    empty(connection)
+    shuffled = random.Random(seed).sample(manifests, len(manifests))
+    while shuffled:
+        part, shuffled = shuffled[:17], shuffled[17:]
+        close_ancestry(connection, load(connection, part, history.users.get)[1])
+
+
+def keys(touched):
+    return {(version.name, version.version) for version in touched.versions}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_model_goes_up_to_the_raw_files(connection, seed, tmp_path):
+    history, manifests = random_history(seed)
+    fill(connection, history, manifests, seed)
+    for name, version in oracle.registrations(manifests):
+        answer = model_lineage(connection, f"{name}/{version}", tmp_path)
+        wanted = oracle.of_model(manifests, (name, version))
+        assert {step.stage: step.sha256 for step in answer.steps} == wanted["steps"]
+        assert {step.stage: step.made_by for step in answer.steps} == wanted["made_by"]
+        assert {f.path.removeprefix("data/snapshot/"): (f.md5, f.rows) for f in answer.files} == wanted["files"]
+        assert not answer.unresolved
+        order = [step.stage for step in answer.steps]
+        assert all(order.index(p) < order.index(step.stage) for step in answer.steps for p in step.parents)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_file_goes_down_to_every_table_and_version(connection, seed):
+    history, manifests = random_history(seed)
+    fill(connection, history, manifests, seed)
+    every = {f["md5"] for m in manifests for out in m["outputs"].values() for f in out["files"]}
+    for digest in random.Random(seed).sample(sorted(every), 25):
+        seeds = oracle.holders(manifests, {digest})
+        versions, tables, failed = oracle.descending(manifests, seeds)
+        answer = file_lineage(connection, digest)
+        assert keys(answer.touched) == versions
+        assert {table.path: table.runs for table in answer.touched.tables} == tables
+        assert answer.touched.failed == failed
+
+
+def test_a_path_means_every_content_that_stood_there_unless_a_run_is_named(connection):
+    history, manifests = random_history(3)
+    fill(connection, history, manifests)
+    path = "data/snapshot/harbour/items.parquet"
+    stood = {f["md5"] for m in manifests for f in m["outputs"].get("data/snapshot", {"files": ()})["files"]
+             if f["path"] == "harbour/items.parquet"}  # fmt: skip
+    assert {content.md5 for content in file_lineage(connection, path).contents} == stood
+    run = next(m["run_id"] for m in manifests if m["stage"] == "snapshot" and m["outputs"])
+    narrowed = file_lineage(connection, path, run)
+    assert {v.run_id for v in narrowed.touched.versions} <= {run}
+    assert narrowed.touched.runs == 1
+
+
+def test_a_file_on_the_disk_is_known_by_its_content(connection, tmp_path):
+    import hashlib
+
+    (tmp_path / "any name").write_bytes(b"rows")
+    history = History(random.Random(0))
+    manifests = history.run(40)
+    manifests[0]["outputs"]["data/snapshot"]["files"][0]["md5"] = hashlib.md5(b"rows").hexdigest()
+    fill(connection, history, manifests)
+    answer = file_lineage(connection, str(tmp_path / "any name"))
+    assert [place.path for place in answer.places] == ["data/snapshot/harbour/interactions/0000.parquet"]
+    assert keys(answer.touched) == {("rec-harbour", 1), ("rec-orchard", 1)}
+    with pytest.raises(BadConfiguration, match="a raw file is asked for by the source"):
+        (tmp_path / "other").write_bytes(b"nobody's")
+        file_lineage(connection, str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_row_finds_the_files_and_the_models_that_saw_them(connection, seed, tmp_path):
+    history, manifests = random_history(seed)
+    fill(connection, history, manifests, seed)
+    for domain, month, number in itertools.product(("harbour", "plaza"), (0, 1, 2), (0, 5, 70)):
+        somebody = user(domain, month, number)
+        wanted = {digest for digest, users in history.users.items() if somebody in users}
+        seeds = oracle.holders(manifests, wanted, "data/snapshot")
+        answer = row_lineage(connection, Settings(home=tmp_path), domain, somebody)
+        held = {f["md5"] for m in manifests for f in m["outputs"].get("data/snapshot", {"files": ()})["files"]}
+        aside = {f["md5"] for m in manifests for f in m["outputs"].get("data/quarantine", {"files": ()})["files"]}
+        assert {one.md5 for one in answer.held} == wanted & held
+        assert {one.md5 for one in answer.quarantined} == wanted & aside
+        assert keys(answer.touched) == oracle.descending(manifests, seeds)[0]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_source_by_the_time_of_its_events(connection, seed):
+    history, manifests = random_history(seed)
+    fill(connection, history, manifests, seed)
+    since, until = START + timedelta(days=20), START + timedelta(days=29)
+    wanted = {
+        f["md5"] for m in manifests for f in m["outputs"].get("data/snapshot", {"files": ()})["files"]
+        if f["path"].startswith("plaza/interactions/0000") and f["to"] >= since.isoformat().replace("+00:00", "Z")
+    }  # fmt: skip
+    answer = source_lineage(connection, "plaza/interactions", since, until)
+    assert keys(answer.touched) == oracle.descending(manifests, oracle.holders(manifests, wanted))[0]
+    assert source_lineage(connection, "plaza").undated == ("data/snapshot/plaza/items.parquet",)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_diff_says_what_differs_and_nothing_else(connection, seed, tmp_path):
+    history, manifests = random_history(seed)
+    fill(connection, history, manifests, seed)
+    by_sha = {m["sha256"]: m for m in manifests}
+    every = sorted(key for key in oracle.registrations(manifests) if key[0] == "rec-harbour")
+    for (name, one), (_, two) in itertools.pairwise(every):
+        answer = differences(connection, str(one), f"{name}/{two}", tmp_path)
+        sides = [oracle.of_model(manifests, (name, version)) for version in (one, two)]
+        files = [side["files"] for side in sides]
+        changed = {p for p in {*files[0], *files[1]} if files[0].get(p) != files[1].get(p)}
+        assert {partition.path for partition in answer.partitions} == changed
+        assert answer.rows.after - answer.rows.before == sum(
+            (files[1].get(p, (0, 0))[1] or 0) - (files[0].get(p, (0, 0))[1] or 0) for p in changed
+        )
+        commits = [by_sha[side["steps"]["register@harbour"]]["code"]["commit"] for side in sides]
+        assert bool(answer.code) == (commits[0] != commits[1])
+        rates = [by_sha[s["steps"]["pretrain"]]["parameters"]["pretrain"]["learning_rate"] for s in sides]
+        assert [c.name for c in answer.parameters] == ["pretrain.learning_rate"] * (rates[0] != rates[1])
+    assert differences(connection, "latest", "latest", tmp_path).partitions == ()
+
+
+def test_the_intervals_in_which_a_version_was_champion(connection, tmp_path):
+    history = History(random.Random(0))
+    fill(connection, history, [m for night in (40, 41, 42) for m in history.run(night)])
+    for day, version in enumerate((1, 2, 1)):
+        connection.execute(
+            "insert into promotions (target, decided_at, actor, action, reason, to_version, previous_sha256, sha256) "
+            "values ('harbour', %s, 'user ada', 'promote', 'because', %s, %s, %s)",
+            (START + timedelta(days=day), version, str(day), str(day + 1)),
+        )
+    served = model_lineage(connection, "rec-harbour@champion", tmp_path).version
+    assert served.version == 1
+    assert [(i.since, i.until) for i in served.champion] == [
+        (START, START + timedelta(days=1)), (START + timedelta(days=2), None)]  # fmt: skip
+    touched = file_lineage(connection, md5("plaza", 1, 10, 0)).touched  # as it was on night 40
+    assert {str(v): len(v.champion) for v in touched.versions} == {"rec-harbour/1": 2, "rec-orchard/1": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("rec-harbor@champion", r"there is no model 'rec-harbor'; did you mean rec-harbour"),
+        ("rec-harbour@champion", "rec-harbour has no champion yet"),
+        ("rec-harbour/9", "rec-harbour has no version 9; the nearest are 1"),
+        ("rec-harbour", "did you mean rec-harbour@champion"),
+        ("manual__2024-02-10T00:00:00.000Z_2", "did you mean manual__2024-02-10T00:00:00.000Z_1"),
+        ("1", "1 could be rec-harbour/1 or rec-orchard/1"),
+        ("latest", "latest could be rec-harbour/1 or rec-orchard/1"),
+    ],
+)
+def test_a_wrong_name_gets_the_right_one(connection, tmp_path, name, sentence):
+    history = History(random.Random(0))
+    fill(connection, history, history.run(40))
+    with pytest.raises(BadConfiguration, match=sentence):
+        model_lineage(connection, name, tmp_path)
+
+
+def test_an_unknown_path_source_or_domain_gets_the_right_one(connection, tmp_path):
+    history = History(random.Random(0))
+    fill(connection, history, history.run(40))
+    with pytest.raises(BadConfiguration, match=r"did you mean data/snapshot/plaza/items\.parquet"):
+        file_lineage(connection, "data/snapshot/plaza/item.parquet")
+    with pytest.raises(BadConfiguration, match="did you mean plaza/interactions"):
+        source_lineage(connection, "plaza/interaction")
+    with pytest.raises(BadConfiguration, match="did you mean plaza"):
+        row_lineage(connection, Settings(home=tmp_path), "plazza", "x")
