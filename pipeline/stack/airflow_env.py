@@ -25,7 +25,7 @@ def airflow_environment(settings: Settings, keys: AirflowKeys) -> dict[str, str]
     configuration: dict[str, dict[str, object]] = {
         "core": {
             "dags_folder": CHECKOUT / "dags",
-            "plugins_folder": home / "plugins",
+            "plugins_folder": CHECKOUT / "plugins",
             "load_examples": False,
             "executor": "LocalExecutor",
             "parallelism": settings.parallelism,

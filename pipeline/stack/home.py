@@ -22,7 +22,7 @@ def prepare_home(settings: Settings) -> None:
     """
     home = settings.home
     try:
-        for name in ("run", "logs", "mlflow/artifacts", "airflow/logs", "airflow/plugins"):
+        for name in ("run", "logs", "mlflow/artifacts", "airflow/logs"):
             (home / name).mkdir(parents=True, exist_ok=True)
         (home / "secrets").mkdir(mode=0o700, exist_ok=True)
         # Airflow would write one of 120 kB with its defaults, to go stale at its next release.
