@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.exit_codes import DONE, StageError
+from pipeline.registry.start import close_killed_runs
 from pipeline.runs.attempt import Attempt
 from pipeline.runs.faults import explain
 from pipeline.runs.tracking import client, parent_run
@@ -27,6 +28,7 @@ def open_and_record(settings: Settings, request: RunRequest) -> Path:
         workspace = open_workspace(settings, request)
         run = run_record(workspace)
         parent_run(client(), run)
+        close_killed_runs(settings, request.run_id)
     except Exception as fault:
         code, sentence = explain(fault)
         attempt.end(code, sentence, {})

@@ -16,6 +16,7 @@ import psutil
 
 from pipeline.exit_codes import PassingFault
 from pipeline.lineage.database import DATABASE, prepare
+from pipeline.registry.start import tidy_up
 from pipeline.settings import Settings
 from pipeline.stack import migration, ports
 from pipeline.stack.databases import create_databases
@@ -101,6 +102,7 @@ def _start(settings: Settings, table: list[Service], supervisor: Supervisor, say
         start(*airflow)
     waiting.until("MLflow", "mlflow", lambda: mlflow_problem(settings))
     waiting.until("Airflow", "airflow-api-server", lambda: airflow_problem(settings, _last_start(supervisor, airflow)))
+    tidy_up(settings, say)
 
 
 def _last_start(supervisor: Supervisor, airflow: list[str]) -> float:
