@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,19 +90,58 @@ def diff(
 
 
 @app.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="a run id, latest, rec-TARGET/VERSION or rec-TARGET@champion")],
+    json: Json = False,
+) -> None:
+    """Hash again whatever is known by a hash. Exit code 65 when something is altered; what is missing is listed."""
+    from pipeline.exit_codes import DATA_BROKE_CONTRACT
+    from pipeline.lineage import present_proofs  # noqa: F401  how its answer is drawn
+    from pipeline.lineage.database import connected
+    from pipeline.lineage.verify import verify as check
+    from pipeline.settings import settings
+
+    with _counted("contents") as progress, connected() as connection:
+        found = check(connection, settings(), name, progress)
+    _show(found, json)
+    if found.altered:
+        raise typer.Exit(DATA_BROKE_CONTRACT)
+
+
+@app.command()
+def reproduce(
+    name: Model,
+    into: Annotated[Path | None, typer.Option(help="A new folder; default under $WARMSTART_HOME/reproduced.")] = None,
+    run: Annotated[bool, typer.Option("--run", help="Train it again there, and compare the hashes.")] = False,
+    json: Json = False,
+) -> None:
+    """A workspace at a model's commit, with its dvc.lock, parameters and data. Exit code 65: --run made another model."""
+    from pipeline.exit_codes import DATA_BROKE_CONTRACT
+    from pipeline.lineage import present_proofs  # noqa: F401  how its answers are drawn
+    from pipeline.lineage.database import connected
+    from pipeline.lineage.reproduce import run_again, set_up
+    from pipeline.settings import settings
+
+    with connected() as connection:
+        made = set_up(connection, settings(), name, into)
+    if not run:
+        _show(made, json)
+        return
+    compared = run_again(made)
+    _show(compared, json)
+    if not all(one.same for one in compared):
+        raise typer.Exit(DATA_BROKE_CONTRACT)
+
+
+@app.command()
 def rebuild() -> None:
     """Make the index again from the manifests alone. Exit code 65 when some of them are altered."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from pipeline.exit_codes import DATA_BROKE_CONTRACT
     from pipeline.lineage.rebuild import rebuild as make_again
     from pipeline.settings import settings
 
-    columns = (TextColumn("manifests"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        done = make_again(settings().home, progress=lambda n, all: bar.update(task, completed=n, total=all))
+    with _counted("manifests") as progress:
+        done = make_again(settings().home, progress=progress)
     typer.echo(f"{done.manifests:,} manifests are in the index.")
     for sentence in done.left_out:
         typer.echo(f"left out: {sentence}", err=True)
@@ -113,6 +154,10 @@ def _answer(ask: Callable[[psycopg.Connection], Any], as_json: bool) -> None:
 
     with connected() as connection:
         answer = ask(connection)
+    _show(answer, as_json)
+
+
+def _show(answer: Any, as_json: bool) -> None:
     if as_json:
         from pipeline.lineage import answer as form
 
@@ -122,6 +167,17 @@ def _answer(ask: Callable[[psycopg.Connection], Any], as_json: bool) -> None:
 
     for one in answer if isinstance(answer, list) else [answer]:
         show(one)
+
+
+@contextmanager
+def _counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, all: bar.update(task, completed=done, total=all)
 
 
 def _moment(option: str, text: str | None) -> Any:

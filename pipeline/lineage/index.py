@@ -129,20 +129,24 @@ def user_key(pseudonym: str) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
+def without_files(manifest: Manifest) -> Manifest:
+    """What the index keeps of a manifest as it is; the lists of files are in tables of their own."""
+    outputs = {
+        path: {key: value for key, value in out.items() if key != "files"}
+        for path, out in manifest.get("outputs", {}).items()
+    }
+    return {**manifest, "outputs": outputs}
+
+
 def is_code(path: str) -> bool:
     """Whether a stage's dependency is part of the repository."""
     return path.split("/")[0] in CODE
 
 
 def _attempt(number: int, run: int, manifest: Manifest) -> tuple[Any, ...]:
-    outputs = {
-        path: {key: value for key, value in out.items() if key != "files"}
-        for path, out in manifest.get("outputs", {}).items()
-    }
-    kept = {**manifest, "outputs": outputs}
     return (
         number, manifest["sha256"], run, manifest["stage"], manifest["source"], manifest.get("came_from"),
-        manifest.get("exit_code"), manifest.get("started"), manifest.get("ended"), _json(kept),
+        manifest.get("exit_code"), manifest.get("started"), manifest.get("ended"), _json(without_files(manifest)),
     )  # fmt: skip
 
 

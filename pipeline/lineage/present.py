@@ -25,6 +25,7 @@ from pipeline.lineage.layout import (
     fact_table,
     minute,
     more,
+    moved,
     number,
     span,
     table_of,
@@ -99,7 +100,8 @@ def _(answer: SourceLineage) -> Any:
 
 @render.register
 def _(answer: RowLineage) -> Any:
-    title = f"[bold]{answer.domain}[/] user {' or '.join(answer.user)}{f' item {escape(answer.item)}' if answer.item else ''}"
+    item = f" item {escape(answer.item)}" if answer.item else ""
+    title = f"[bold]{escape(answer.domain)}[/] user {' or '.join(answer.user)}{item}"
     if not answer.held and not answer.quarantined:
         return Group(title, "no snapshot that was ever taken holds such a row")
     parts: list[Any] = [title, _held(answer.held, f"held by {count_of(len(answer.snapshots), 'snapshot')}, in")]

@@ -80,13 +80,13 @@ def open_workspace(settings: Settings, request: RunRequest, checkout: Path = CHE
         return workspace
     record = record_path(settings, request.run_id)
     known = run_record(record) if (record / "run.yaml").exists() else None
-    commit = _resolve(checkout, known["commit"] if known else request.git_ref)
+    commit = resolve_commit(checkout, known["commit"] if known else request.git_ref)
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.home, prefix="opening-") as scratch:
         fresh = Path(scratch) / "workspace"
-        _extract(checkout, commit, fresh)
+        extract_commit(checkout, commit, fresh)
         _refuse_other_graph(checkout, fresh, request.git_ref)
-        _share_cache(settings, fresh)
+        share_cache(settings, fresh)
         if known:
             _restore(record, fresh)
         else:
@@ -120,7 +120,12 @@ def run_record(workspace: Path) -> dict[str, Any]:
     return record
 
 
-def _resolve(checkout: Path, ref: str) -> str:
+def resolve_commit(checkout: Path, ref: str) -> str:
+    """The commit that a branch, tag or abbreviation means in `checkout`.
+
+    Raises:
+        BadConfiguration: it is not there.
+    """
     found = _git(checkout, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     if found.returncode:
         raise BadConfiguration(f"git ref {ref!r} is not in {checkout}; fetch it, or give a branch, tag or commit there")
@@ -133,7 +138,12 @@ def _resolve(checkout: Path, ref: str) -> str:
     return found.stdout.decode().strip()
 
 
-def _extract(checkout: Path, commit: str, into: Path) -> None:
+def extract_commit(checkout: Path, commit: str, into: Path) -> None:
+    """Write the files of a commit into a new folder.
+
+    Raises:
+        BadConfiguration: git cannot read it.
+    """
     archive = _git(checkout, "archive", "--format=tar", commit)
     if archive.returncode:
         raise BadConfiguration(f"commit {commit} of {checkout} cannot be read: {archive.stderr.decode().strip()}")
@@ -196,7 +206,8 @@ def python_in(workspace: Path, *words: str, **options: Any) -> subprocess.Comple
     return subprocess.run([sys.executable, *words], cwd=workspace, env=environment, check=False, **options)
 
 
-def _share_cache(settings: Settings, workspace: Path) -> None:
+def share_cache(settings: Settings, workspace: Path) -> None:
+    """Point the DVC of a workspace at this home's cache and remote."""
     local = {
         'core': {"no_scm": "true", "remote": "warmstart", "site_cache_dir": str(settings.home / "dvc" / "site")},
         'cache': {"dir": str(settings.home / "dvc" / "cache")},
