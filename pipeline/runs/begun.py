@@ -60,6 +60,12 @@ def abandoned(workspace: Path, address: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda about: str(about["started"]))
 
 
+def is_alive(workspace: Path, address: str) -> bool:
+    """Is somebody working at a stage?"""
+    marks = (workspace / BEGUN / address).glob("*.json")
+    return is_held(workspace / "run" / "leases" / address) or any(map(is_held, marks))
+
+
 def forget(workspace: Path, address: str, attempt: str) -> None:
     """Take the mark of an abandoned attempt away; its manifest stands now."""
     (workspace / BEGUN / address / f"{attempt}.json").unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from pipeline.exit_codes import PassingFault
 from pipeline.graph import Graph, load_graph
 from pipeline.report.address import page_path
 from pipeline.runs.as_of import format_as_of
+from pipeline.runs.begun import is_alive
 from pipeline.runs.faults import explain
 from pipeline.runs.manifest import read_every_attempt, read_manifests
 from pipeline.runs.manifest_store import FORMAT
@@ -30,6 +31,7 @@ from pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 KEPT = ("run.yaml", "params.yaml", "dvc.yaml", "dvc.lock", "reports", "receipts")
+GRACE_SECONDS = 15  # more than an operator gives a process group to end
 KEPT_OF_RUN = ("manifests", "attempts", "failed")
 
 
@@ -44,14 +46,13 @@ def close_run(settings: Settings, run_id: str) -> bool:
         log.info("%s is closed already: %s", run_id, record_path(settings, run_id))
         return bool(run_record(record_path(settings, run_id)).get("finished"))
     graph = load_graph(workspace / "dvc.yaml")
-    for address in graph.addresses(run_record(workspace)["targets"]):
-        bury_killed(workspace, settings.home, graph, address)
+    _bury(settings, workspace, graph)
     missing = unfinished(workspace, graph)
     _push(settings, workspace)
     page = settings.airflow_uri + page_path(record_path(settings, run_id).name)
     tracked = _track(workspace, not missing, page)
     _keep_record(settings, workspace, run_id, missing)
-    _index(workspace)
+    _index(settings, workspace)
     _draw(settings, run_id, tracked)
     if missing:
         log.warning("not finished: %s; the workspace stays for inspection: %s", ", ".join(missing), workspace)
@@ -59,6 +60,18 @@ def close_run(settings: Settings, run_id: str) -> bool:
         shutil.rmtree(workspace)
     _remove_old_failures(settings)
     return not missing
+
+
+def _bury(settings: Settings, workspace: Path, graph: Graph) -> None:
+    """Tell of the attempts that were killed. One that Airflow has just ended may need its seconds of grace."""
+    addresses = list(graph.addresses(run_record(workspace)["targets"]))
+    end = time.monotonic() + GRACE_SECONDS
+    while (alive := [a for a in addresses if is_alive(workspace, a)]) and time.monotonic() < end:
+        time.sleep(0.2)
+    if alive:
+        log.warning("%s: still at work while the run is closed; what becomes of it is not told", ", ".join(alive))
+    for address in addresses:
+        bury_killed(workspace, settings.home, graph, address)
 
 
 def unfinished(workspace: Path, graph: Graph) -> list[str]:
@@ -95,13 +108,13 @@ def _draw(settings: Settings, run_id: str, tracked: str) -> None:
         log.debug("", exc_info=True)
 
 
-def _index(workspace: Path) -> None:
+def _index(settings: Settings, workspace: Path) -> None:
     """Tell the lineage index of the run's manifests; they stand in the store, so that nothing is lost if it is away."""
     try:
         from pipeline.lineage.index import ingest
 
         for manifest in read_every_attempt(workspace):
-            ingest(manifest)
+            ingest(manifest, settings.home)
     except Exception as fault:
         log.warning(
             "the lineage index does not know this run yet: %s; `warmstart lineage rebuild` tells it", explain(fault)[1]

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from pipeline.graph import load_graph
+from pipeline.runs import manifest_store
+from pipeline.runs.manifest import read_every_attempt
 from pipeline.runs.reproduce import reproduce_stage
 from pipeline.runs.tracking import STAGE_TAG, client
 from pipeline.runs.workspace import RunRequest, open_workspace
@@ -28,12 +30,30 @@ def test_the_first_run_ends_green_with_a_champion_for_each_target(first):
     assert first.state == "success", first.states()
     assert set(first.manifests) == set(GRAPH.addresses(TARGETS))
     assert {m["source"] for m in first.manifests.values()} == {"executed"}
+    assert {m["mlflow_run_id"] is None for a, m in first.manifests.items() if a in CACHEABLE} == {False}
     mlflow = client()
     for target in TARGETS:
         receipt = json.loads((first.record / "receipts/register" / target / "receipt.json").read_text())
         assert receipt["verdict"] in ("promote", "hold")
         version = mlflow.get_model_version(f"rec-{target}", str(receipt["version"]))
         assert version.tags["warmstart.run_id"] == first.run_id
+
+
+def test_every_attempt_has_a_manifest_that_is_in_the_store_and_every_parent_of_it_too(first):
+    home = first.settings.home
+    attempts = read_every_attempt(first.record)
+    assert {m["stage"] for m in attempts} == set(GRAPH.addresses(TARGETS))
+    for manifest in attempts:
+        assert manifest == manifest_store.get(home, manifest["sha256"])
+        assert manifest["airflow"]["run_id"] == first.run_id
+        assert manifest["airflow"]["task_id"].rpartition(".")[2] == manifest["stage"].partition("@")[0]
+        assert manifest["airflow"]["url"].startswith("http")
+        for path, parent in manifest["parents"].items():
+            assert manifest_store.get(home, parent)["outputs"][path]["md5"] == manifest["inputs"][path]["md5"]
+    assert first.manifests["features"]["features"]["entities"]
+    assert first.manifests["materialize"]["features"]["service"] == "serving"
+    for target in TARGETS:
+        assert first.manifests[f"register@{target}"]["model"]["name"] == f"rec-{target}"
 
 
 def test_the_record_of_a_run_outlives_its_workspace(first):
@@ -79,6 +99,9 @@ def test_a_second_run_trains_nothing_and_leaves_the_champion(night, first):
     assert second.state == "success", second.states()
     cached = {address for address, m in second.manifests.items() if m["source"] == "cached"}
     assert cached == CACHEABLE
+    assert {a: m["came_from"] for a, m in second.manifests.items() if a in CACHEABLE} == {
+        a: m["sha256"] for a, m in first.manifests.items() if a in CACHEABLE
+    }
     assert {k: v for k, v in second.output_digests.items() if not k.startswith("receipts")} == {
         k: v for k, v in first.output_digests.items() if not k.startswith("receipts")
     }
@@ -114,7 +137,7 @@ def test_two_runs_at_once_do_not_touch_each_other(night, first, tmp_path):
         request = RunRequest(run_id, as_of=as_of, data="world:tiny", overrides=("embed.encoder=hashing",))
         workspace = open_workspace(night.settings.model_copy(update={"home": tmp_path / home}), request)
         for stage in stages:
-            assert reproduce_stage(workspace, stage) == 0
+            assert reproduce_stage(workspace, stage, tmp_path / home) == 0
         lock = yaml.safe_load((workspace / "dvc.lock").read_text())["stages"]
         return {out["path"]: out["md5"] for body in lock.values() for out in body["outs"]}
 

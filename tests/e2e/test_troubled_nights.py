@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pipeline.exit_codes import BadConfiguration
+from pipeline.runs.manifest import read_every_attempt
 from pipeline.stack.processes import marked
 from pipeline.stack.supervision import Supervisor
 from tests.e2e.conftest import QUICK, Night, wait_until
@@ -54,6 +55,8 @@ def test_a_broken_contract_stops_the_run_and_shows_the_rows(night, tmp_path):
     failed = ended.record / "run" / "failed" / "validate"
     assert (failed / "reports/validation/index.html").exists()
     assert list((failed / "data/quarantine").rglob("*.parquet"))
+    [manifest] = [m for m in read_every_attempt(ended.record) if m["stage"] == "validate"]
+    assert (manifest["source"], manifest["exit_code"], manifest["validation"]["success"]) == ("failed", 65, False)
 
 
 def test_marking_a_task_failed_ends_its_processes(night):
@@ -65,6 +68,8 @@ def test_marking_a_task_failed_ends_its_processes(night):
     ended = night.wait(run_id, 90)
     assert ended.state == "failed"
     assert ended.tasks["close"]["state"] == "success"
+    [manifest] = [m for m in read_every_attempt(ended.record) if m["stage"] == "pretrain"]
+    assert (manifest["source"], manifest["exit_code"]) == ("failed", 137)
 
 
 def test_servers_that_go_away_are_waited_for(night):
@@ -81,6 +86,10 @@ def test_servers_that_go_away_are_waited_for(night):
     ended = night.wait(run_id, 400)
     assert ended.state == "success", ended.states()
     assert ended.tasks["validate"]["try_number"] > 1
+    validates = [m for m in read_every_attempt(ended.record) if m["stage"] == "validate"]
+    assert [m["source"] for m in validates[:-1]] == ["failed"] * (len(validates) - 1)
+    assert validates[-1] == ended.manifests["validate"]
+    assert validates[-1]["mlflow_run_id"]
 
 
 def stage_processes(night: Night, name: str) -> list[psutil.Process]:
