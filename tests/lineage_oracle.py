@@ -1,54 +1,73 @@
-"""What the lineage questions must answer, by walking dicts of manifests: slow, short, and with nothing shared."""
+"""What the lineage questions must answer, by walking dicts of manifests; nothing is shared with the index."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
-Manifests = list[dict[str, Any]]
+Key = tuple[str, int]  # model name, version
 
 
-def above(manifests: Manifests, sha: str) -> set[str]:
-    """sha256 of everything a manifest descends from, and its own."""
-    by_sha = {m["sha256"]: m for m in manifests}
-    found, todo = set(), [sha]
+class Oracle:
+    """A history of manifests as plain dicts."""
+
+    def __init__(self, manifests: Iterable[dict[str, Any]]) -> None:
+        self.by_sha = {m["sha256"]: m for m in manifests}
+        self.children: dict[str, list[str]] = defaultdict(list)
+        self.holding: dict[str, set[tuple[str, str]]] = defaultdict(set)  # md5 of a file -> manifest, output
+        self.registered: dict[Key, dict[str, Any]] = {}
+        for m in sorted(self.by_sha.values(), key=lambda m: m["ended"]):
+            for parent in set(m["parents"].values()):
+                self.children[parent].append(m["sha256"])
+            for path, out in m["outputs"].items():
+                for file in out["files"]:
+                    self.holding[file["md5"]].add((m["sha256"], path))
+            if m["model"]:  # of a version registered again by a retry, the first one counts
+                self.registered.setdefault((m["model"]["name"], m["model"]["version"]), m)
+
+    def above(self, sha: str) -> set[str]:
+        """sha256 of everything a manifest descends from, and its own."""
+        return _reach([sha], lambda one: self.by_sha[one]["parents"].values())
+
+    def holders(self, wanted: Iterable[str], output: str | None = None) -> set[str]:
+        """sha256 of the manifests whose outputs (or one of them) hold a file with one of these md5."""
+        return {sha for md5 in wanted for sha, path in self.holding.get(md5, ()) if output in (None, path)}
+
+    def below(self, seeds: Iterable[str]) -> tuple[set[Key], dict[str, int], int]:
+        """Versions below `seeds`; path of each table -> in how many runs it is below; how many attempts failed."""
+        below = _reach(seeds, lambda one: self.children[one])
+        versions = {key for key, m in self.registered.items() if m["sha256"] in below}
+        tables = {(path, self.by_sha[sha]["run_id"]) for sha in below for path in self.by_sha[sha]["outputs"]}
+        counted: dict[str, int] = defaultdict(int)
+        for path, _ in tables:
+            counted[path] += 1
+        return versions, dict(counted), sum(self.by_sha[sha]["source"] == "failed" for sha in below)
+
+    def model(self, key: Key) -> dict[str, Any]:
+        """Stage -> sha256; stage -> the run that made its outputs; raw files with md5 and rows."""
+        steps = {self.by_sha[sha]["stage"]: self.by_sha[sha] for sha in self.above(self.registered[key]["sha256"])}
+        makers = {stage: self.by_sha[m["came_from"] or m["sha256"]]["run_id"] for stage, m in steps.items()}
+        return {
+            "steps": {stage: m["sha256"] for stage, m in steps.items()},
+            "made_by": makers,
+            "files": {
+                f["path"]: (f["md5"], f.get("rows")) for f in steps["snapshot"]["outputs"]["data/snapshot"]["files"]
+            },
+        }
+
+    def partitions(self, one: Key, two: Key) -> set[str]:
+        """Files of the snapshot that differ between two versions."""
+        before, after = self.model(one)["files"], self.model(two)["files"]
+        return {path for path in {*before, *after} if before.get(path) != after.get(path)}
+
+
+def _reach(start: Iterable[str], following: Any) -> set[str]:
+    found: set[str] = set()
+    todo = list(start)
     while todo:
-        sha = todo.pop()
-        if sha not in found:
-            found.add(sha)
-            todo += by_sha[sha]["parents"].values()
+        one = todo.pop()
+        if one not in found:
+            found.add(one)
+            todo += following(one)
     return found
-
-
-def registrations(manifests: Manifests) -> dict[tuple[str, int], dict[str, Any]]:
-    """(name, version) -> the manifest that registered it first."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for m in sorted((m for m in manifests if m["model"]), key=lambda m: m["ended"]):
-        found.setdefault((m["model"]["name"], m["model"]["version"]), m)
-    return found
-
-
-def holders(manifests: Manifests, wanted: set[str], output: str | None = None) -> set[str]:
-    """sha256 of the manifests whose outputs (or one of them) hold a file with one of these md5."""
-    return {
-        m["sha256"] for m in manifests for path, out in m["outputs"].items()
-        if output in (None, path) and any(f["md5"] in wanted for f in out["files"])
-    }  # fmt: skip
-
-
-def descending(manifests: Manifests, seeds: set[str]) -> tuple[set[tuple[str, int]], dict[str, int], int]:
-    """Versions below `seeds`; path of each table below them -> in how many runs; how many attempts below failed."""
-    below = [m for m in manifests if above(manifests, m["sha256"]) & seeds]
-    shas = {m["sha256"] for m in below}
-    versions = {key for key, m in registrations(manifests).items() if m["sha256"] in shas}
-    tables = {(path, m["run_id"]) for m in below for path in m["outputs"]}
-    counted = {path: sum(p == path for p, _ in tables) for path, _ in tables}
-    return versions, counted, sum(m["source"] == "failed" for m in below)
-
-
-def of_model(manifests: Manifests, key: tuple[str, int]) -> dict[str, Any]:
-    """Stage -> sha256 and the run that made it; raw files with their rows."""
-    by_sha = {m["sha256"]: m for m in manifests}
-    steps = {by_sha[sha]["stage"]: by_sha[sha] for sha in above(manifests, registrations(manifests)[key]["sha256"])}
-    made_by = {s: by_sha[m["came_from"]]["run_id"] if m["came_from"] else m["run_id"] for s, m in steps.items()}
-    files = {f["path"]: (f["md5"], f.get("rows")) for f in steps["snapshot"]["outputs"]["data/snapshot"]["files"]}
-    return {"steps": {stage: m["sha256"] for stage, m in steps.items()}, "made_by": made_by, "files": files}

@@ -67,7 +67,9 @@ class History:
     versions: dict[str, int] = field(default_factory=dict)
     users: dict[str, list[str]] = field(default_factory=dict)  # md5 of a file -> pseudonyms in it
     changed: dict[str, int] = field(default_factory=dict)  # how often a partition was corrected
+    users_a_day: int = 3
     serial: int = 0
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # each content once, however many folders hold it
 
     def run(
         self, night: int, *, fails: str | None = None, retries: tuple[str, ...] = (), commit: int = 0, lr: float = 0.1,
@@ -138,7 +140,7 @@ class History:
 
     def _output(self, path: str, name: str, key: str, night: int, run_id: str) -> dict[str, Any]:
         files: list[dict[str, Any]]
-        if path == "data/snapshot":
+        if path in ("data/snapshot", "data/valid"):
             files = [file for domain in self.domains for file in self._tables(domain, night)]
         elif path == "data/quarantine":
             files = self._quarantine(night)
@@ -148,7 +150,7 @@ class History:
             files = [
                 {"path": f"{i}.bin", "md5": md5(path, key, i), "bytes": 100 + i} for i in range(self.files_of_a_model)
             ]
-        listed = md5(*((f["path"], f["md5"]) for f in files)) + ".dir"
+        listed = md5(path.split("/")[0], *((f["path"], f["md5"]) for f in files)) + ".dir"
         return {"md5": listed, "bytes": sum(f["bytes"] for f in files), "nfiles": len(files),
                 "rows": sum(f.get("rows", 0) for f in files) or None, "files": files}  # fmt: skip
 
@@ -161,10 +163,13 @@ class History:
             edition = self.changed.get(f"{domain}/{month}", 0)
             start = START + timedelta(days=30 * month)
             digest = md5(domain, month, days, edition)
-            self.users.setdefault(digest, [user(domain, month, k) for k in range(3 * days + edition)])
-            yield {"path": f"{domain}/interactions/{month:04}.parquet", "md5": digest, "bytes": 50 * days,
-                   "rows": 10 * days + edition, "columns": {"user_id": "string", "item_id": "string"},
-                   "from": instant(start), "to": instant(start + timedelta(days=days, seconds=-1))}  # fmt: skip
+            there = range(self.users_a_day * days + edition)
+            self.users.setdefault(digest, [user(domain, month, number) for number in there])
+            yield self.tables.setdefault(digest, {
+                "path": f"{domain}/interactions/{month:04}.parquet", "md5": digest, "bytes": 50 * days,
+                "rows": 10 * days + edition, "columns": {"user_id": "string", "item_id": "string"},
+                "from": instant(start), "to": instant(start + timedelta(days=days, seconds=-1)),
+            })  # fmt: skip
         yield {"path": f"{domain}/items.parquet", "md5": md5(domain, "items", night // 30), "bytes": 900, "rows": 40}
 
     def _quarantine(self, night: int) -> list[dict[str, Any]]:

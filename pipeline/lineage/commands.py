@@ -115,7 +115,7 @@ def reproduce(
     run: Annotated[bool, typer.Option("--run", help="Train it again there, and compare the hashes.")] = False,
     json: Json = False,
 ) -> None:
-    """A workspace at a model's commit, with its dvc.lock, parameters and data. Exit code 65: --run made another model."""
+    """A workspace at a model's commit, with its dvc.lock, parameters and data. Exit code 65: --run made another one."""
     from pipeline.exit_codes import DATA_BROKE_CONTRACT
     from pipeline.lineage import present_proofs  # noqa: F401  how its answers are drawn
     from pipeline.lineage.database import connected

@@ -133,10 +133,10 @@ def _(answer: Differences) -> Any:
     delta = (answer.rows.after or 0) - (answer.rows.before or 0)
     table.add_row("[bold]data[/], rows", number(answer.rows.before), f"{number(answer.rows.after)}  ({delta:+,})")
     for part in answer.partitions[:SHOWN]:
-        colour = {"added": "green", "removed": "red"}.get(part.change, "yellow")
+        mark = {"added": "[green]+[/]", "removed": "[red]-[/]"}.get(part.change, "[yellow]~[/]")
         by = f"{number(part.after)}  ({(part.after or 0) - (part.before or 0):+,})"
         known = part.before is not None or part.after is not None
-        table.add_row(f"  [{colour}]{part.change}[/] {escape(part.path)}", number(part.before), by if known else "–")
+        table.add_row(f"  {mark} {escape(part.path)}", number(part.before), by if known else "–")
     and_more(table, answer.partitions)
     sections = ("sources", "parameters", "features", "environment", "metrics", "stages")
     for name in sections:

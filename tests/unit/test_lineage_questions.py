@@ -19,7 +19,7 @@ from pipeline.lineage.rebuild import empty
 from pipeline.lineage.row import row_lineage
 from pipeline.lineage.source import source_lineage
 from pipeline.settings import Settings
-from tests import lineage_oracle as oracle
+from tests.lineage_oracle import Oracle
 from tests.lineage_world import START, History, md5, random_history, user
 from tests.postgres_fixture import running_postgres
 
@@ -59,9 +59,10 @@ def keys(touched):
 def test_model_goes_up_to_the_raw_files(connection, seed, tmp_path):
     history, manifests = random_history(seed)
     fill(connection, history, manifests, seed)
-    for name, version in oracle.registrations(manifests):
+    oracle = Oracle(manifests)
+    for name, version in oracle.registered:
         answer = model_lineage(connection, f"{name}/{version}", tmp_path)
-        wanted = oracle.of_model(manifests, (name, version))
+        wanted = oracle.model((name, version))
         assert {step.stage: step.sha256 for step in answer.steps} == wanted["steps"]
         assert {step.stage: step.made_by for step in answer.steps} == wanted["made_by"]
         assert {f.path.removeprefix("data/snapshot/"): (f.md5, f.rows) for f in answer.files} == wanted["files"]
@@ -74,10 +75,9 @@ def test_model_goes_up_to_the_raw_files(connection, seed, tmp_path):
 def test_file_goes_down_to_every_table_and_version(connection, seed):
     history, manifests = random_history(seed)
     fill(connection, history, manifests, seed)
-    every = {f["md5"] for m in manifests for out in m["outputs"].values() for f in out["files"]}
-    for digest in random.Random(seed).sample(sorted(every), 25):
-        seeds = oracle.holders(manifests, {digest})
-        versions, tables, failed = oracle.descending(manifests, seeds)
+    oracle = Oracle(manifests)
+    for digest in random.Random(seed).sample(sorted(oracle.holding), 25):
+        versions, tables, failed = oracle.below(oracle.holders({digest}))
         answer = file_lineage(connection, digest)
         assert keys(answer.touched) == versions
         assert {table.path: table.runs for table in answer.touched.tables} == tables
@@ -106,7 +106,9 @@ def test_a_file_on_the_disk_is_known_by_its_content(connection, tmp_path):
     manifests[0]["outputs"]["data/snapshot"]["files"][0]["md5"] = hashlib.md5(b"rows").hexdigest()
     fill(connection, history, manifests)
     answer = file_lineage(connection, str(tmp_path / "any name"))
-    assert [place.path for place in answer.places] == ["data/snapshot/harbour/interactions/0000.parquet"]
+    assert [p.path for p in answer.places] == [
+        f"data/{at}/harbour/interactions/0000.parquet" for at in ("snapshot", "valid")
+    ]
     assert keys(answer.touched) == {("rec-harbour", 1), ("rec-orchard", 1)}
     with pytest.raises(BadConfiguration, match="a raw file is asked for by the source"):
         (tmp_path / "other").write_bytes(b"nobody's")
@@ -117,16 +119,15 @@ def test_a_file_on_the_disk_is_known_by_its_content(connection, tmp_path):
 def test_row_finds_the_files_and_the_models_that_saw_them(connection, seed, tmp_path):
     history, manifests = random_history(seed)
     fill(connection, history, manifests, seed)
+    oracle = Oracle(manifests)
     for domain, month, number in itertools.product(("harbour", "plaza"), (0, 1, 2), (0, 5, 70)):
         somebody = user(domain, month, number)
         wanted = {digest for digest, users in history.users.items() if somebody in users}
-        seeds = oracle.holders(manifests, wanted, "data/snapshot")
         answer = row_lineage(connection, Settings(home=tmp_path), domain, somebody)
-        held = {f["md5"] for m in manifests for f in m["outputs"].get("data/snapshot", {"files": ()})["files"]}
-        aside = {f["md5"] for m in manifests for f in m["outputs"].get("data/quarantine", {"files": ()})["files"]}
-        assert {one.md5 for one in answer.held} == wanted & held
-        assert {one.md5 for one in answer.quarantined} == wanted & aside
-        assert keys(answer.touched) == oracle.descending(manifests, seeds)[0]
+        assert {one.md5 for one in answer.held} == {d for d in wanted if oracle.holders({d}, "data/snapshot")}
+        aside = {d for d in wanted if oracle.holders({d}, "data/quarantine")}
+        assert {one.md5 for one in answer.quarantined} == {d for d in aside if domain == "harbour"}
+        assert keys(answer.touched) == oracle.below(oracle.holders(wanted, "data/snapshot"))[0]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -138,8 +139,9 @@ def test_source_by_the_time_of_its_events(connection, seed):
         f["md5"] for m in manifests for f in m["outputs"].get("data/snapshot", {"files": ()})["files"]
         if f["path"].startswith("plaza/interactions/0000") and f["to"] >= since.isoformat().replace("+00:00", "Z")
     }  # fmt: skip
+    oracle = Oracle(manifests)
     answer = source_lineage(connection, "plaza/interactions", since, until)
-    assert keys(answer.touched) == oracle.descending(manifests, oracle.holders(manifests, wanted))[0]
+    assert keys(answer.touched) == oracle.below(oracle.holders(wanted, "data/snapshot"))[0]
     assert source_lineage(connection, "plaza").undated == ("data/snapshot/plaza/items.parquet",)
 
 
@@ -147,21 +149,18 @@ def test_source_by_the_time_of_its_events(connection, seed):
 def test_diff_says_what_differs_and_nothing_else(connection, seed, tmp_path):
     history, manifests = random_history(seed)
     fill(connection, history, manifests, seed)
-    by_sha = {m["sha256"]: m for m in manifests}
-    every = sorted(key for key in oracle.registrations(manifests) if key[0] == "rec-harbour")
-    for (name, one), (_, two) in itertools.pairwise(every):
-        answer = differences(connection, str(one), f"{name}/{two}", tmp_path)
-        sides = [oracle.of_model(manifests, (name, version)) for version in (one, two)]
-        files = [side["files"] for side in sides]
-        changed = {p for p in {*files[0], *files[1]} if files[0].get(p) != files[1].get(p)}
-        assert {partition.path for partition in answer.partitions} == changed
-        assert answer.rows.after - answer.rows.before == sum(
-            (files[1].get(p, (0, 0))[1] or 0) - (files[0].get(p, (0, 0))[1] or 0) for p in changed
-        )
-        commits = [by_sha[side["steps"]["register@harbour"]]["code"]["commit"] for side in sides]
+    oracle = Oracle(manifests)
+    every = sorted(key for key in oracle.registered if key[0] == "rec-harbour")
+    for one, two in itertools.pairwise(every):
+        answer = differences(connection, str(one[1]), f"{two[0]}/{two[1]}", tmp_path)
+        sides = [oracle.model(key) for key in (one, two)]
+        rows = [sum(count or 0 for _, count in side["files"].values()) for side in sides]
+        assert {partition.path for partition in answer.partitions} == oracle.partitions(one, two)
+        assert (answer.rows.before, answer.rows.after) == tuple(rows)
+        commits = [oracle.registered[key]["code"]["commit"] for key in (one, two)]
         assert bool(answer.code) == (commits[0] != commits[1])
-        rates = [by_sha[s["steps"]["pretrain"]]["parameters"]["pretrain"]["learning_rate"] for s in sides]
-        assert [c.name for c in answer.parameters] == ["pretrain.learning_rate"] * (rates[0] != rates[1])
+        trained = [oracle.by_sha[side["steps"]["pretrain"]]["parameters"]["pretrain"] for side in sides]
+        assert [c.name for c in answer.parameters] == ["pretrain.learning_rate"] * (trained[0] != trained[1])
     assert differences(connection, "latest", "latest", tmp_path).partitions == ()
 
 
