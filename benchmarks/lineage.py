@@ -34,7 +34,7 @@ from pipeline.lineage.diff import differences
 from pipeline.lineage.file import file_lineage
 from pipeline.lineage.index import close_ancestry, ingest, load, lock_for_writing
 from pipeline.lineage.model import model_lineage
-from pipeline.lineage.rebuild import settle
+from pipeline.lineage.rebuild import measure, settle
 from pipeline.lineage.row import row_lineage
 from pipeline.lineage.source import source_lineage
 from pipeline.settings import CHECKOUT, Settings, settings
@@ -96,7 +96,10 @@ def _fill(runs: int) -> tuple[History, list[dict[str, Any]]]:
                 retries = tuple(rng.sample(stages, 2)) if rng.random() < 0.1 else ()
                 batch += history.run(at, fails=fails, retries=retries, commit=commit)
             touched |= load(connection, batch, history.users.get)[1]
+            if (first // 100 + 1).bit_count() == 1:
+                measure(connection)
             slim += [{key: manifest[key] for key in NEEDED_BY_THE_ORACLE} for manifest in batch]
+        measure(connection)
         close_ancestry(connection, touched)
         _promote(connection, history)
     settle()

@@ -210,21 +210,22 @@ def _trees(
     _copy(connection, "entries", [
         (trees[md5], paths[f["path"]], files[f["md5"]]) for md5, listing in unlisted.items() for f in listing
     ])  # fmt: skip
-    _users(
-        connection, {f["md5"]: files[f["md5"]] for md5 in with_users & unlisted.keys() for f in unlisted[md5]}, users
-    )
+    _users(connection, [trees[md5] for md5 in with_users], users)
     return trees
 
 
-def _users(connection: psycopg.Connection, files: dict[str, int], users: Callable[[str], Sequence[str] | None]) -> None:
-    known = connection.execute("select file from file_users where file = any(%s)", (list(files.values()),))
-    done = {number for (number,) in known.fetchall()}
-    rows = []
-    for md5, number in files.items():
-        found = users(md5) if number not in done else None
-        if found is not None:
-            rows.append((number, sorted(map(user_key, found))))
-    _copy(connection, "file_users", rows)
+def _users(connection: psycopg.Connection, trees: list[int], users: Callable[[str], Sequence[str] | None]) -> None:
+    # not only of new files: a content may have been known from an output that is not asked for by user, e.g. data/valid
+    unknown = connection.execute(
+        """
+        select distinct f.id, f.md5 from entries e join files f on f.id = e.file
+        where e.tree = any(%s) and not exists (select from file_users u where u.file = f.id)
+        """,
+        (trees,),
+    )
+    found = [(number, users(md5)) for number, md5 in unknown.fetchall()]
+    known = [(number, sorted(map(user_key, names))) for number, names in found if names is not None]
+    _copy(connection, "file_users", known)
 
 
 def _intern(

@@ -57,7 +57,10 @@ def rebuild(
             batch = list(_readable(home, shas[start : start + BATCH], left_out))
             count, touched = load(connection, batch, users_of(home))
             total, runs = total + count, runs | touched
+            if (start // BATCH + 1).bit_count() == 1:  # at 1, 2, 4, … batches
+                measure(connection)
             progress(min(start + BATCH, len(shas)), len(shas))
+        measure(connection)
         close_ancestry(connection, runs)
     settle(url)
     return Rebuilt(total, tuple(left_out))
@@ -67,6 +70,12 @@ def empty(connection: psycopg.Connection) -> None:
     """Delete what is derived from manifests. Not TRUNCATE: that would make every question wait for the end."""
     for table in DERIVED:
         connection.execute(f"delete from {table}")  # type: ignore[arg-type]
+
+
+def measure(connection: psycopg.Connection) -> None:
+    """Let the planner see the rows of this transaction: to it every table is empty until then."""
+    for table in DERIVED:
+        connection.execute(f"analyze {table}")  # type: ignore[arg-type]
 
 
 def settle(url: str | None = None) -> None:
