@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.exit_codes import DONE, BadConfiguration, PassingFault
 from pipeline.graph import ITEM, Graph, split_address
+from pipeline.openlineage.delivery import emit
 from pipeline.runs import manifest_store
 from pipeline.runs.attempt import write_json
 from pipeline.runs.contents import contents_of, list_users
@@ -117,6 +118,8 @@ def keep_manifest(workspace: Path, home: Path, manifest: Mapping[str, Any]) -> d
         manifest_store.remember_maker(home, _work(address, locked_stages(workspace)[address]), sha)
     if manifest["source"] != FAILED:
         write_json(manifest_path(workspace, address), kept)
+    if manifest["source"] != CACHED:  # those are told of when the run is closed
+        emit(kept, home)
     return kept
 
 
@@ -164,12 +167,11 @@ def _maker(home: Path, work: str) -> dict[str, Any] | None:
 
 def _outputs(workspace: Path, home: Path, locked: Mapping[str, Any], maker: Mapping[str, Any] | None) -> dict[str, Any]:
     if maker is not None:
-        made: dict[str, Any] = maker["outputs"]
-        return made  # the same content, described already
-    found = {}
-    for out in locked.get("outs", []):
-        found[out["path"]] = contents = contents_of(workspace, home, out)
-        list_users(workspace, home, out["path"], contents)
+        found: dict[str, Any] = maker["outputs"]  # the same content, described already
+    else:
+        found = {out["path"]: contents_of(workspace, home, out) for out in locked.get("outs", [])}
+    for path, contents in found.items():
+        list_users(workspace, home, path, contents)
     return found
 
 

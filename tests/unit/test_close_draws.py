@@ -32,7 +32,7 @@ def closed(tmp_path, monkeypatch):
     settings = Settings(home=tmp_path, airflow_api_url="http://airflow:1")
     mlflow = Mlflow()
     monkeypatch.setattr(close, "client", lambda: mlflow)
-    monkeypatch.setattr(close, "_index", lambda workspace: None)
+    monkeypatch.setattr(close, "_index", lambda settings, workspace: None)
     monkeypatch.setattr("pipeline.runs.tracking.parent_run", lambda client, run: "parent")
 
     def run(**about):

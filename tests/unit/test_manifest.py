@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,10 +163,12 @@ def test_a_store_that_lost_the_maker_does_not_stop_a_run(clone, home, caplog):
     assert reproduce_stage(one, "snapshot", home) == 0
     made = read_manifests(one)["snapshot"]
     manifest_store.path_of(home, made["sha256"]).unlink()
+    shutil.rmtree(manifest_store.users_path(home, "x").parent)
     assert reproduce_stage(two, "snapshot", home) == 0
     restored = read_manifests(two)["snapshot"]
     assert (restored["source"], restored["came_from"]) == ("cached", None)
     assert restored["outputs"] == made["outputs"]  # described anew
+    assert list(manifest_store.users_path(home, "x").parent.iterdir())
     assert "cannot say where its outputs came from" in caplog.text
 
 
