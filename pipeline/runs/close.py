@@ -16,6 +16,7 @@ import yaml
 
 from pipeline.exit_codes import PassingFault
 from pipeline.graph import Graph, load_graph
+from pipeline.openlineage.delivery import emit_run
 from pipeline.report.address import page_path
 from pipeline.runs.as_of import format_as_of
 from pipeline.runs.begun import is_alive
@@ -54,6 +55,7 @@ def close_run(settings: Settings, run_id: str) -> bool:
     _keep_record(settings, workspace, run_id, missing)
     _index(settings, workspace)
     _draw(settings, run_id, tracked)
+    emit_run(run_record(record_path(settings, run_id)), read_every_attempt(workspace), settings.home)
     if missing:
         log.warning("not finished: %s; the workspace stays for inspection: %s", ", ".join(missing), workspace)
     else:
