@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
-RESAMPLES = 4000
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -44,6 +45,31 @@ def decide(target: str, version: int, run_id: str) -> None:
     """Promote a version on a verdict that always says so."""
     rest = MlflowRest(settings().mlflow_uri)
     promote_if(rest, target, version, lambda champion: Verdict("promote", ["better"], champion=champion), run_id)
+
+
+def compete(target: str, qualities: dict[int, float], own: int) -> None:
+    """Promote version `own` if it is better than the champion; the truth is known, judging takes a moment."""
+    rest = MlflowRest(settings().mlflow_uri)
+
+    def judge(champion: int | None) -> Verdict:
+        time.sleep(0.02)
+        better = champion is None or qualities[own] > qualities[champion]
+        return Verdict("promote" if better else "hold", ["by its quality"], champion=champion)
+
+    promote_if(rest, target, own, judge, f"run-{own}")
+
+
+def smallest_model(folder: Path) -> Path:
+    """A folder as `prune` writes it, with the smallest graph there is."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    folder.mkdir(parents=True, exist_ok=True)
+    history = helper.make_tensor_value_info("history", TensorProto.INT64, [1])
+    items = helper.make_tensor_value_info("items", TensorProto.INT64, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["history"], ["items"])], "nothing", [history], [items])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "model.onnx")
+    return folder
 
 
 def take_back(target: str, reason: str) -> None:

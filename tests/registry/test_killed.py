@@ -14,17 +14,8 @@ from tests.registry import killed
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Path:
-    """A folder as `prune` writes it, with the smallest graph there is."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    folder = tmp_path_factory.mktemp("served")
-    history = helper.make_tensor_value_info("history", TensorProto.INT64, [1])
-    items = helper.make_tensor_value_info("items", TensorProto.INT64, [1])
-    graph = helper.make_graph([helper.make_node("Identity", ["history"], ["items"])], "nothing", [history], [items])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "model.onnx")
-    (folder / "model.json").write_text("{}")
-    return folder
+    """The smallest model there is."""
+    return killed.smallest_model(tmp_path_factory.mktemp("served"))
 
 
 def logged_models(registry, target: str) -> list[str]:
@@ -122,3 +113,22 @@ def test_the_lock_of_a_killed_promoter_is_free(registry):
     registry.add_version(target, "run-1")
     assert killed.run(killed.decide, target, 1, "run-1", kill_at="decision logged") == -9
     assert killed.run(killed.decide, target, 1, "run-1") == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_four_promoters_at_once_leave_the_best(registry, seed):
+    """The short form of `make bench-gate`'s `wrong_champions`."""
+    import random
+
+    target, draws = registry.new_target(), random.Random(seed)
+    qualities = {registry.add_version(target, f"run-{n}"): draws.random() for n in range(4)}
+    children = [killed.start(killed.compete, target, qualities, own) for own in qualities]
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [0] * 4
+    best = max(qualities, key=qualities.__getitem__)
+    log = registry.log(target)
+    assert log[-1].to_version == registry.alias(target) == best
+    served = [qualities[entry.to_version] for entry in log]
+    assert served == sorted(served)  # nobody was ever replaced by a worse one
+    assert broken_links(log) == []
