@@ -10,11 +10,11 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.runs.attempt import machine, now, orchestrators_task
+from pipeline.runs.attempt import cost, machine, now, orchestrators_task
 from pipeline.runs.lease import is_held
 
 BEGUN = Path("run") / "begun"
@@ -31,6 +31,12 @@ class Mark:
 
     about: dict[str, Any]
     settled: bool = False
+    cpu_before: float = field(default_factory=lambda: cost()["cpu_seconds"])
+
+    def spent(self) -> dict[str, float]:
+        """What the attempt has cost so far, DVC's part included: CPU-seconds, peak memory (bytes)."""
+        now_spent = cost()
+        return now_spent | {"cpu_seconds": round(now_spent["cpu_seconds"] - self.cpu_before, 3)}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.exit_codes import BROKE, DONE, KILLED, NOT_PROMOTED, PASSING_FAULT
 from pipeline.graph import Graph, load_graph, split_address
-from pipeline.runs.attempt import ATTEMPT_VARIABLE, attempt_path, cost, now
+from pipeline.runs.attempt import ATTEMPT_VARIABLE, attempt_path, now
 from pipeline.runs.begun import Mark, abandoned, begun, forget
 from pipeline.runs.faults import explain
 from pipeline.runs.manifest import FAILED, describe_done, describe_failed, keep_manifest, read_every_attempt
@@ -85,7 +85,7 @@ def _finish(
     made_by = record or _unclaimed(workspace, graph, address)
     if record is None and made_by is not None:
         log.info("%s: done by attempt %s, which could not write its manifest", address, made_by["attempt"])
-    restored = {**mark.about, "ended": now(), **cost()}
+    restored = {**mark.about, "ended": now(), **mark.spent()}
     attempt = {**made_by, "airflow": mark.about["airflow"]} if made_by else restored
     manifest = describe_done(workspace, home, graph, address, attempt, executed=made_by is not None)
     if made_by is None:
@@ -129,7 +129,7 @@ def _leave_failed(
     workspace: Path, home: Path, graph: Graph, address: str, mark: Mark,
     record: dict[str, Any] | None, code: int, sentence: str,
 ) -> int:  # fmt: skip
-    attempt = {**mark.about, **cost(), **(record or {}), "ended": now()}
+    attempt = {**mark.about, **mark.spent(), **(record or {}), "ended": now()}
     try:
         keep_manifest(workspace, home, describe_failed(workspace, graph, address, attempt, code, sentence))
         mark.settled = True
