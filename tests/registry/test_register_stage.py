@@ -120,3 +120,33 @@ def test_a_run_that_may_not_promote(registry, chain, night):  # noqa: F811
     _, receipt = night("run-no", as_of="2026-02-01T00:00:00Z", promote=False)
     assert receipt["verdict"] in ("hold", "refuse")
     assert registry.alias(chain.target) == receipt["champion"]
+
+
+def test_a_person_promotes_what_its_run_was_not_allowed_to(registry, chain, night, tmp_path):  # noqa: F811
+    """The verdict that the run made counts; against another champion the two are judged again."""
+    from pipeline.registry.by_hand import judge_by_hand
+    from pipeline.registry.champion import version_of
+    from pipeline.registry.promotion import promote
+
+    name, numbers = model_name(chain.target), []
+    for number in (1, 2):
+        served = tmp_path / f"by-hand-{number}"
+        shutil.copytree(chain.folder("models/served"), served)
+        (served / "note.txt").write_text(f"by hand {number}")
+        _, receipt = night(f"by-hand-{number}", as_of=f"2026-03-0{number}T00:00:00Z", served=served, promote=False)
+        assert receipt["gate"]["verdict"] == "promote"
+        numbers.append(receipt["version"])
+    champion = receipt["champion"]
+    one, two = (version_of(registry.rest.version(name, number)) for number in numbers)
+    decision, reasons, sha256 = judge_by_hand(registry.rest, one, champion)
+    assert decision == "promote"
+    promote(registry.rest, chain.target, one.version, champion, "user ann", "; ".join(reasons), sha256)
+    # `two` was judged against `champion`, which is not champion any more
+    decision, _, again = judge_by_hand(registry.rest, two, one.version)
+    assert (decision, again != receipt["gate"]["sha256"]) == ("promote", True)
+    assert judge_by_hand(registry.rest, two, one.version)[2] == again  # found with the version's files now
+    # the older one again: the champion has learned from newer data
+    promote(registry.rest, chain.target, two.version, one.version, "user ann", "newer", again)
+    decision, reasons, _ = judge_by_hand(registry.rest, one, two.version)
+    assert decision == "hold"
+    assert "the champion has learned up to 2026-03-02" in reasons[0]
