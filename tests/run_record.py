@@ -205,11 +205,28 @@ def metrics(target: str) -> dict[str, Any]:
 
 def receipt(target: str, verdict: str) -> dict[str, Any]:
     """receipt.json of a target."""
-    against = (("champion", 0.124, 0.0012, -0.0021, 0.0044), ("item-kNN", 0.094, 0.0311, 0.0252, 0.0369),
-               ("popularity", 0.061, 0.0642, 0.0571, 0.0713))  # fmt: skip
-    comparisons = [
-        {"against": name, "challenger": 0.125, "other": other, "difference": mean, "low": low, "high": high, "n": 5012}
-        for name, other, mean, low, high in against
+    against = (
+        ("champion", "all", 0.124, 0.0012, -0.0021, 0.0044, -0.0025, "passed"),
+        ("item-kNN", "all", 0.094, 0.0311, 0.0252, 0.0369, 0.0, "passed"),
+        ("popularity", "all", 0.061, 0.0642, 0.0571, 0.0713, 0.0, "passed"),
+        (
+            "champion",
+            "user cold",
+            0.081,
+            -0.0104,
+            -0.0191,
+            -0.0017,
+            -0.0081,
+            "passed" if verdict == "promote" else "failed",
+        ),
+        ("champion", "item cold", 0.092, 0.0091, -0.0172, 0.0354, None, "too few to judge"),
+    )
+    names = ("against", "part", "other", "difference", "low", "high", "limit", "status")
+    comparisons = [dict(zip(names, row, strict=True), challenger=0.125, n=5012) for row in against]
+    budgets = [
+        {"name": "size", "unit": "bytes", "found": 1_418_240, "limit": 50_000_000, "status": "passed"},
+        {"name": "latency, p50", "unit": "ms", "found": 0.38, "limit": None, "status": "no limit"},
+        {"name": "age", "unit": "days", "found": None, "limit": 2, "status": "cannot be judged"},
     ]
     reasons = {
         "promote": ["+0.0642 [+0.0571, +0.0713] over popularity", "+0.0311 [+0.0252, +0.0369] over item-kNN",
@@ -218,8 +235,9 @@ def receipt(target: str, verdict: str) -> dict[str, Any]:
         "refuse": ["the challenger has a figure that is not finite"],
     }[verdict]  # fmt: skip
     return {"target": target, "model": f"rec-{target}", "version": 17, "verdict": verdict, "reasons": reasons,
-            "gate": {"verdict": verdict, "reasons": reasons, "comparisons": comparisons if verdict != "refuse" else []},
-            "champion_before": 16, "champion": 17 if verdict == "promote" else 16}  # fmt: skip
+            "gate": {"verdict": verdict, "reasons": reasons, "budgets": budgets, "rules": {"margin": 0.02},
+                     "sha256": digest("v") * 2, "comparisons": comparisons if verdict != "refuse" else []},
+            "champion_before": 16, "champion": 17 if verdict == "promote" else 16, "decision": None}  # fmt: skip
 
 
 def validation_results(stops: bool = False) -> dict[str, Any]:

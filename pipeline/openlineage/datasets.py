@@ -118,8 +118,11 @@ def _assertions(validation: dict[str, Any] | None) -> Any:
 
 
 def _place(place: str) -> tuple[str, str]:
-    """Namespace and name of a source, by OpenLineage's naming: `s3://bucket` and the key, `file` and the path."""
+    """Namespace and name of a source, by OpenLineage's naming: `s3://bucket` and the key, `file` and the path.
+
+    What has no place of its own (`world:small`) is ours.
+    """
     parts = urlsplit(place)
     if parts.scheme and parts.netloc:
         return f"{parts.scheme}://{parts.netloc}", parts.path.strip("/") or "/"
-    return "file", place
+    return ("file" if place.startswith("/") else namespace()), place

@@ -49,7 +49,7 @@ def render_page(folder: Path, links: Mapping[str, str] | None = None) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "duration": words.duration, "size": words.size, "moment": words.moment, "short": words.short,
+        "duration": words.duration, "size": words.size, "moment": words.moment, "measure": words.measure,
         "number": words.number, "anchor": anchor, "json": _json,
     }  # fmt: skip
     return environment.get_template("run.html.j2").render(
@@ -97,6 +97,9 @@ def _target(view: RunView, name: str, ending: str) -> dict[str, Any]:
         "models": plots.by_model(metrics) if judged and metrics else None,
         "slices": plots.by_slice(metrics) if judged and metrics else None,
         "gate": plots.by_comparison(gate.get("comparisons") or []),
+        "budgets": gate.get("budgets") or [],
+        "rules": gate.get("rules") or {},
+        "verdict_sha256": gate.get("sha256"),
         "report": next((path for path in view.reports if path == f"reports/evaluation/{name}/report.html"), None),
     }
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 TICKS = 4
+SAID_BY_THE_DRAWING = ("passed", "no limit")
+FAILING = ("failed", "cannot be judged")
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,20 @@ class Point:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a plot: its name, what is drawn, the figure in words."""
+    """A row of a plot: its name, what is drawn, the figure in words.
+
+    Attributes:
+        limit: drawn as a mark where the figure may not fall below.
+        flagged: the note says what is wrong.
+    """
 
     name: str
     points: tuple[Point, ...]
     words: str
     note: str = ""
     kind: str = ""
+    limit: float | None = None
+    flagged: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,20 +90,31 @@ def by_slice(metrics: dict[str, Any]) -> tuple[Plot, str] | None:
 
 
 def by_comparison(comparisons: list[dict[str, Any]]) -> Plot | None:
-    """The gate's paired differences, around zero; rows without finite figures are left out."""
+    """The gate's paired differences, around zero; rows without finite figures are left out.
+
+    First all test users, against each baseline and the champion; then the guarded parts of them.
+    """
     rows = []
-    for row in comparisons:
-        if not all(isinstance(row.get(key), int | float) for key in ("difference", "low", "high")):
+    for row in sorted(comparisons, key=lambda one: one.get("part", "all") != "all"):
+        if not all(_finite(row.get(key)) for key in ("difference", "low", "high")):
             continue
-        point = Point(row["difference"], row["low"], row["high"])
-        tone = "good" if point.low > 0 else "bad" if point.high < 0 else "even"
-        point = Point(point.value, point.low, point.high, tone)
-        name = str(row.get("against", ""))
-        rows.append(Row(name, (point,), f"{point.value:+.4f}", _interval(point, "+"), tone))
+        tone = "good" if row["low"] > 0 else "bad" if row["high"] < 0 else "even"
+        point = Point(row["difference"], row["low"], row["high"], tone)
+        part, against = row.get("part", "all"), str(row.get("against", ""))
+        name = against if part == "all" else f"{against}, {part}"
+        limit = row["limit"] if _finite(row.get("limit")) else None
+        status = "" if row.get("status", "passed") in SAID_BY_THE_DRAWING else row["status"]
+        rows.append(
+            Row(name, (point,), f"{point.value:+.4f}", status or _interval(point, "+"), tone, limit, status in FAILING)
+        )
     if not rows:
         return None
     reach = _round_up(max(abs(end) for row in rows for end in (row.points[0].low, row.points[0].high)))
     return Plot(tuple(rows), -reach, reach, zero=True)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _point(figure: dict[str, float], kind: str) -> Point:

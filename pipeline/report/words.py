@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-ENDLESS = 8  # digits of a hash that are enough to tell two apart on a page
-
 
 def duration(seconds: float | None) -> str:
     """0.4 s, 12 s, 3 min 5 s, 2 h 4 min; empty for None."""
@@ -43,11 +41,6 @@ def moment(text: Any) -> str:
     return day if (then.hour, then.minute, then.second) == (0, 0, 0) else f"{day}, {then:%H:%M} UTC"
 
 
-def short(digest: Any) -> str:
-    """The first digits of a hash (DVC's `.dir` ending is no part of it)."""
-    return str(digest or "")[:ENDLESS]
-
-
 def number(value: Any) -> str:
     """A metric: 1,234 or 0.1234; other values as they are."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -55,3 +48,8 @@ def number(value: Any) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+def measure(value: Any, unit: str) -> str:
+    """A figure with its unit; bytes as `size` has them."""
+    return size(value) if unit == "bytes" else f"{number(value)} {unit}"
