@@ -13,7 +13,8 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 2.0
 CLOSING_SECONDS = 10.0  # for all events of a run that came from the cache
+POLL_SECONDS = 0.25
+_started: set[str] = set()  # runIds whose START this process has delivered
 
 
 def emit(manifest: Mapping[str, Any], home: Path) -> None:
@@ -33,7 +36,34 @@ def emit(manifest: Mapping[str, Any], home: Path) -> None:
         manifest: of an attempt that has ended.
         home: `$WARMSTART_HOME`.
     """
-    _guarded([manifest], None, home, PATIENCE_SECONDS)
+    _guarded(lambda: manifest, None, home, PATIENCE_SECONDS)
+
+
+@contextmanager
+def started_when(began: Callable[[], bool], describe: Callable[[], Mapping[str, Any]], home: Path) -> Iterator[None]:
+    """Emit START while the body runs, as soon as `began` says so: a training of hours is seen from its first minute.
+
+    In a thread, beside the stage's own process, so that the stage waits for neither the client's import nor a receiver.
+
+    Args:
+        began: the stage is executed (and not restored).
+        describe: the manifest so far.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(POLL_SECONDS):
+            if began():
+                _guarded(describe, None, home, PATIENCE_SECONDS, only_start=True)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join(PATIENCE_SECONDS)
 
 
 def emit_run(run: Mapping[str, Any], manifests: Iterable[Mapping[str, Any]], home: Path) -> None:
@@ -45,7 +75,7 @@ def emit_run(run: Mapping[str, Any], manifests: Iterable[Mapping[str, Any]], hom
         run: run.yaml of the record.
         manifests: of all attempts of the run; the events of the others are delivered already.
     """
-    _guarded(list(manifests), run, home, CLOSING_SECONDS)
+    _guarded(lambda: list(manifests), run, home, CLOSING_SECONDS)
 
 
 def events_path(home: Path) -> Path:
@@ -53,17 +83,25 @@ def events_path(home: Path) -> Path:
     return home / "openlineage" / f"{datetime.now(UTC):%Y-%m-%d}.jsonl"
 
 
-def _guarded(manifests: list[Mapping[str, Any]], run: Mapping[str, Any] | None, home: Path, seconds: float) -> None:
+def _guarded(
+    describe: Callable[[], Mapping[str, Any] | list[Mapping[str, Any]]],
+    run: Mapping[str, Any] | None,
+    home: Path,
+    seconds: float,
+    only_start: bool = False,
+) -> None:
     if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
         return
     try:
-        _deliver(manifests, run, home, seconds)
+        found = describe()
+        manifests = found if isinstance(found, list) else [found]
+        _deliver(_events(manifests, run, only_start), home, seconds)
     except Exception as fault:
         log.warning("OpenLineage events were not written: %s", fault)
         log.debug("", exc_info=True)
 
 
-def _deliver(manifests: list[Mapping[str, Any]], run: Mapping[str, Any] | None, home: Path, seconds: float) -> None:
+def _events(manifests: list[Mapping[str, Any]], run: Mapping[str, Any] | None, only_start: bool) -> list[Any]:
     from pipeline.openlineage.events import dag_of, events_of, events_of_run
 
     repository = _repository()
@@ -71,8 +109,19 @@ def _deliver(manifests: list[Mapping[str, Any]], run: Mapping[str, Any] | None, 
     if run is not None and manifests:
         events = events_of_run(run, dag_of(manifests[0]))
         manifests = [manifest for manifest in manifests if manifest["source"] == "cached"]
-    events += [event for manifest in manifests for event in events_of(manifest, repository)]
-    left = _send(events, seconds) if _receiver_is_configured() else events
+    for manifest in manifests:
+        start, end = events_of(manifest, repository)
+        if start.run.runId not in _started:
+            events.append(start)
+        if only_start:
+            _started.add(start.run.runId)
+        else:
+            events.append(end)
+    return events
+
+
+def _deliver(events: list[Any], home: Path, seconds: float) -> None:
+    left = _send(events, seconds) if events and _receiver_is_configured() else events
     if left:
         _append(left, events_path(home))
 

@@ -10,15 +10,18 @@ import json
 import logging
 import traceback
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from pipeline.exit_codes import BROKE, DONE, KILLED, NOT_PROMOTED, PASSING_FAULT
 from pipeline.graph import Graph, load_graph, split_address
+from pipeline.openlineage.delivery import started_when
 from pipeline.runs.attempt import ATTEMPT_VARIABLE, attempt_path, now
 from pipeline.runs.begun import Mark, abandoned, begun, forget
 from pipeline.runs.faults import explain
 from pipeline.runs.manifest import FAILED, describe_done, describe_failed, keep_manifest, read_every_attempt
+from pipeline.runs.manifest_store import DIGEST
 from pipeline.runs.workspace import python_in
 from pipeline.runs.wrapper import attempts_folder, work_fingerprint
 from pipeline.settings import settings
@@ -43,7 +46,8 @@ def reproduce_stage(workspace: Path, address: str, home: Path | None = None) -> 
     with begun(workspace, address, attempt_id) as mark:
         # --wait-for-lock: without it, stages in parallel in one workspace failed 14 of 18 times
         words = ["-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
-        dvc = python_in(workspace, *words, env={ATTEMPT_VARIABLE: attempt_id})
+        with _told_when_it_starts(workspace, home, graph, address, mark):
+            dvc = python_in(workspace, *words, env={ATTEMPT_VARIABLE: attempt_id})
         record = read_attempt(workspace, address, attempt_id)
         bury_killed(workspace, home, graph, address)
         if dvc.returncode != DONE:
@@ -59,6 +63,19 @@ def reproduce_stage(workspace: Path, address: str, home: Path | None = None) -> 
             return _leave_failed(workspace, home, graph, address, mark, record, code, sentence)
         mark.settled = True
         return NOT_PROMOTED if manifest["promoted"] is False else DONE
+
+
+def _told_when_it_starts(
+    workspace: Path, home: Path, graph: Graph, address: str, mark: Mark
+) -> AbstractContextManager[None]:
+    if mark.about["airflow"] is None:
+        # without an orchestrator the try's number is known at its end only: attempts that were killed are told of first
+        return nullcontext()
+    begun_record = attempt_path(attempts_folder(workspace, *split_address(address)), mark.about["attempt"])
+    so_far = {**mark.about, "ended": mark.about["started"]}
+    return started_when(
+        begun_record.exists, lambda: {**describe_failed(workspace, graph, address, so_far, DONE, ""), DIGEST: ""}, home
+    )
 
 
 def bury_killed(workspace: Path, home: Path, graph: Graph, address: str) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.openlineage.delivery import PATIENCE_SECONDS, emit, emit_run, events_path
+from pipeline.openlineage import delivery
+from pipeline.openlineage.delivery import PATIENCE_SECONDS, POLL_SECONDS, emit, emit_run, events_path, started_when
 from pipeline.runs.manifest import read_every_attempt
 from pipeline.runs.workspace import run_record
 from tests.run_record import make_record
@@ -32,6 +33,7 @@ def unconfigured(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(delivery, "_started", set())
     yield
     # the client spells OPENLINEAGE_URL out in variables of its own
     for name in [name for name in os.environ if name.startswith("OPENLINEAGE")]:
@@ -283,6 +285,28 @@ def test_a_home_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     (tmp_path / "home").write_text("a file")
     emit(one_manifest(tmp_path), tmp_path / "home")
     assert "were not written" in caplog.text
+
+
+def test_a_stage_is_told_of_when_it_begins_and_once(tmp_path):
+    manifest, home = one_manifest(tmp_path), tmp_path / "home"
+    begins = threading.Event()
+    with started_when(begins.is_set, lambda: manifest, home):
+        time.sleep(2 * POLL_SECONDS)
+        assert not events_path(home).exists()
+        begins.set()
+        end = time.monotonic() + 20
+        while not events_path(home).exists() and time.monotonic() < end:
+            time.sleep(0.05)
+    emit(manifest, home)
+    told = [json.loads(line) for line in events_path(home).read_text().splitlines()]
+    assert [event["eventType"] for event in told] == ["START", "COMPLETE"]
+    assert told[0]["run"]["runId"] == told[1]["run"]["runId"]
+
+
+def test_a_stage_from_the_cache_is_not_told_of_before_the_close(tmp_path):
+    with started_when(lambda: False, lambda: pytest.fail("it has not begun"), tmp_path):
+        time.sleep(2 * POLL_SECONDS)
+    assert not events_path(tmp_path).exists()
 
 
 def test_lines_of_runs_at_once_are_whole(tmp_path):
