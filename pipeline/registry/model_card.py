@@ -109,4 +109,6 @@ def _limits(metrics: Mapping[str, Any], served: Mapping[str, Any], made: Made, g
 
 
 def _interval(figure: Mapping[str, Any] | None) -> str:
-    return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]" if figure else "–"
+    if not figure or figure["n"] == 0:
+        return "–"
+    return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
+from pipeline.registry.champion import UNKNOWN
 from pipeline.runs.contract import Folders, Job, StageParams, Summary
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def _registration(inputs: Folders, params: Params, job: Job, data: Any, name: st
         tag.DATASET_TAG: made.dataset_md5,
         tag.BYTES_TAG: str(made.n_bytes),
         tag.P50_TAG: f"{made.p50_ms:.4f}",
-        tag.NDCG_TAG: f"{ndcg['value']:.4f} [{ndcg['low']:.4f}, {ndcg['high']:.4f}]",
+        tag.NDCG_TAG: f"{ndcg['value']:.4f} [{ndcg['low']:.4f}, {ndcg['high']:.4f}]" if ndcg["n"] else tag.UNKNOWN,
     }
     card = render_card(name, metrics, made, params.guard_users)
     beside = {f"evaluation/{file}": (report / file).read_bytes() for file in ("metrics.json", "per_user.parquet")}
@@ -161,15 +162,15 @@ def _registration(inputs: Folders, params: Params, job: Job, data: Any, name: st
 
 
 def _manifest(workspace: Path, address: str) -> str:
-    """sha256 of the manifest of a stage of this run; "none" where a stage was run by hand and there is none."""
+    """sha256 of the manifest of a stage of this run; `UNKNOWN` where a stage was run by hand and there is none."""
     path = workspace / "run" / "manifests" / f"{address}.json"
-    return str(json.loads(path.read_text())["sha256"]) if path.exists() else "none"
+    return str(json.loads(path.read_text())["sha256"]) if path.exists() else UNKNOWN
 
 
 def _snapshot(workspace: Path) -> str:
     from pipeline.runs.wrapper import locked_digests
 
-    return locked_digests(workspace).get("data/snapshot", "none")
+    return locked_digests(workspace).get("data/snapshot", UNKNOWN)
 
 
 def _age(run: Any) -> float | None:
