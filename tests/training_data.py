@@ -16,6 +16,7 @@ import polars as pl
 import yaml
 
 from pipeline.data.sequences import Sequences, write_sequences
+from pipeline.features.whitening import Whitening, write_whitening
 from pipeline.runs.contract import Job, StageParams, Summary
 from pipeline.settings import CHECKOUT
 
@@ -46,9 +47,15 @@ def write_training_set(folder: Path, domains: dict[str, list[str]], users: int =
         _write_domain(training / name, vectors / name, name, users, items)
     about = {
         "name": "handmade",
+        "project": "handmade",
+        "pseudonyms": "public",
         "clock": "real",
         "protocol": "leave_one_out",
-        "domains": {name: {"role": role} for name, role in domains.items()},
+        "half_life_days": 30.0,
+        "history_length": 50,
+        "domains": {
+            name: {"role": role, "value_scale": {"mean": 0.0, "spread": 1.0}} for name, role in domains.items()
+        },
         "targets": [name for name, role in domains.items() if "target" in role],
         "events": ["view"],
         "item_features": ITEM_FEATURES,
@@ -56,6 +63,7 @@ def write_training_set(folder: Path, domains: dict[str, list[str]], users: int =
     }
     (training / "dataset.json").write_text(json.dumps(about))
     (vectors / "vectors.json").write_text(json.dumps({"encoder": "handmade", "modalities": {"text": WIDTH}}))
+    write_whitening(vectors, Whitening(np.zeros(WIDTH, np.float32), np.eye(WIDTH, dtype=np.float32)))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The exported graph against torch, on real users, before anything is published."""
+"""The exported graphs against torch, on real users and items, before anything is published."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import numpy as np
 import torch
 
 from pipeline.compression.export import ServedGraph
-from pipeline.compression.served_model import ServedModel
-from pipeline.data.sequences import Array
+from pipeline.compression.new_items import TEXT
+from pipeline.compression.served_model import ServedModel, close
 from pipeline.data.training_set import DomainData
 from pipeline.models.attributes import padded_bags
+from pipeline.models.item_encoder import Catalogue
 from pipeline.models.padding import left_padded, right_padded
+from pipeline.models.recommender import SequentialRecommender
+from pipeline.training.domains import Domain
 
-MOST_USERS = 2000
-CLOSE = 1e-4  # of scores, absolute and relative: two runtimes add up in different orders
+MOST_USERS, MOST_ITEMS = 2000, 2000
+CLOSE_VECTORS = 1e-5  # of item vectors, absolute and relative
 
 
 def check_agreement(graph: ServedGraph, folder: Path, data: DomainData) -> int:
@@ -46,10 +49,12 @@ def check_agreement(graph: ServedGraph, folder: Path, data: DomainData) -> int:
                 torch.from_numpy(profile),
                 torch.from_numpy(padded_bags(attributes, graph.profile.attributes.num_embeddings - 1)),
                 torch.from_numpy(right_padded(histories)),
+                graph.vectors,
+                torch.zeros(1, 1, dtype=torch.bool),
             )
         found = all_scores.numpy()[np.arange(len(users))[:, None], items]  # torch's scores of what was recommended
         left = np.isfinite(values.numpy())  # where fewer than k items are unseen, the rest means nothing
-        wrong = (left & ~(_close(scores, values.numpy()) & _close(found, values.numpy()))).any(axis=1)
+        wrong = (left & ~(close(scores, values.numpy()) & close(found, values.numpy()))).any(axis=1)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise RuntimeError(
@@ -59,5 +64,36 @@ def check_agreement(graph: ServedGraph, folder: Path, data: DomainData) -> int:
     return len(rows)
 
 
-def _close(one: Array, other: Array) -> Array:
-    return np.isclose(one, other, rtol=CLOSE, atol=CLOSE)
+def check_item_encoder(model: SequentialRecommender, folder: Path, domain: Domain) -> int:
+    """Compare the exported item encoder's vectors with torch's, of catalogue items taken as if they were new.
+
+    Returns:
+        how many items were compared.
+
+    Raises:
+        RuntimeError: they differ; the message names the first item.
+    """
+    data, known = domain.data, domain.catalogue
+    n = min(data.n_items, MOST_ITEMS)
+    rows = slice(0, n + 1)
+    as_new = Catalogue(
+        {name: vectors[rows].cpu() for name, vectors in known.content.items()},
+        known.attributes[rows].cpu(),
+        known.features[rows].cpu(),
+        torch.zeros(n + 1, dtype=torch.bool),  # no item has been trained on
+    )
+    with torch.inference_mode():
+        expected = model.item_vectors(domain.name, as_new)[1:].numpy()
+    content = {name: vectors[1:].numpy() for name, vectors in as_new.content.items()}
+    text = content.pop(TEXT, None)
+    found = ServedModel(folder).encode_items(
+        text, data.item_attributes[1 : n + 1], as_new.features[1:].numpy(), content
+    )
+    wrong = ~np.isclose(found, expected, rtol=CLOSE_VECTORS, atol=CLOSE_VECTORS).all(axis=1)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise RuntimeError(
+            f"the exported item encoder and torch disagree for {int(wrong.sum())} of {n} items, first "
+            f"{data.item_ids[row + 1]!r}, by {np.abs(found[row] - expected[row]).max():g}"
+        )
+    return n

@@ -1,12 +1,27 @@
-"""One ONNX file that a server needs nothing beside: item vectors, trunk, seen-mask and top-k in the graph.
+"""A model as two ONNX graphs: one ranks a catalogue, the other makes the vector of an item that is new.
 
-    in   history             int64   [B, L]            item indices, 0 = left padding, L <= max_length
-         profile             float32 [B, P]            the user's profile features
-         profile_attributes  int64   [B, A]            hashed, 0 = padding
-         seen                int64   [B, S]            item indices never to be returned, 0 = none
-    out  items               int64   [B, k]            the best unseen items
-         scores              float32 [B, k]            theirs; -inf where fewer than k items are unseen
-         all_scores          float32 [B, n_items + 1]  nothing masked, -inf in column 0
+`model.onnx`: trunk, seen-mask, filter and top-k.
+
+    in   history             int64   [B, L]          rows of `vectors`, 0 = left padding, L <= max_length
+         profile             float32 [B, P]          the user's profile features
+         profile_attributes  int64   [B, A]          hashed, 0 = padding
+         seen                int64   [B, S]          rows never to be returned, 0 = none
+         vectors             float32 [m + 1, D]      the catalogue, row 0 zeros; left out: the m items of the export
+         blocked             bool    [B | 1, m + 1]  True is never to be returned; left out: nothing is
+    out  items               int64   [B, k]          the best rows neither seen nor blocked
+         scores              float32 [B, k]          theirs; -inf where fewer than k are left
+         all_scores          float32 [B, m + 1]      nothing masked, -inf in column 0
+
+The catalogue is an input, so a new item is a new row. It and `blocked` are inputs with a default (an initializer of
+the same name, ONNX IR 4 and later): the file alone is a whole model for every runtime, and `mlflow models serve` is
+asked no more than before. `seen` is for a user's few items, `blocked` for filters that take away half a catalogue.
+
+`item_encoder.onnx`: an item without its ID vector, as an item outside of training has none.
+
+    in   <modality>_vector   float32 [n, width]      as in `data/item_vectors` (text: whitened), zeros where missing
+         attributes          int64   [n, A]          hashed, 0 = padding
+         features            float32 [n, F]          the model's item features; no such input where F is 0
+    out  vectors             float32 [n, D]          rows for `vectors` above
 
 A caller asks for the outputs that it needs.
 """
@@ -15,21 +30,32 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
+from pipeline.data.sequences import Array
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 
 OPSET = 18
-INPUTS = ("history", "profile", "profile_attributes", "seen")
+INPUTS = ("history", "profile", "profile_attributes", "seen", "vectors", "blocked")
 OUTPUTS = ("items", "scores", "all_scores")
+VECTOR = "_vector"
 
 
 class ServedGraph(nn.Module):
-    """What is exported: a model with its domain's item vectors as constants."""
+    """What ranks: a model's trunk and profile token over any catalogue of its domain.
+
+    Attributes:
+        vectors: float32 [n_items + 1, D], the catalogue of the export.
+        top_k: items of an answer.
+    """
 
     vectors: Tensor
 
@@ -48,35 +74,98 @@ class ServedGraph(nn.Module):
         return self.vectors.numel() + sum(weight.numel() for weight in self.parameters())
 
     def forward(
-        self, history: Tensor, profile: Tensor, profile_attributes: Tensor, seen: Tensor
+        self,
+        history: Tensor,
+        profile: Tensor,
+        profile_attributes: Tensor,
+        seen: Tensor,
+        vectors: Tensor,
+        blocked: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See the module's first lines."""
         token = self.profile(self.domain, profile, profile_attributes) * self.scale  # (B, D)
-        embedded = nn.functional.embedding(history, self.vectors) * self.scale  # (B, L, D)
+        embedded = nn.functional.embedding(history, vectors) * self.scale  # (B, L, D)
         state = self.trunk(token, embedded, history > 0)[:, -1]  # (B, D)
-        scores = state @ self.vectors.T  # (B, n_items + 1)
+        scores = state @ vectors.T  # (B, m + 1)
         nothing = torch.zeros_like(seen[:, :1])
         all_scores = scores.scatter(1, nothing, float("-inf"))  # padding is never an answer
-        best, items = all_scores.scatter(1, seen, float("-inf")).topk(self.top_k, dim=1)
+        left = torch.where(blocked, float("-inf"), all_scores.scatter(1, seen, float("-inf")))
+        best, items = left.topk(self.top_k, dim=1)
         return items, best, all_scores
 
 
+class NewItems(nn.Module):
+    """The item encoder without IDs, for items that no catalogue has."""
+
+    def __init__(self, model: SequentialRecommender) -> None:
+        super().__init__()
+        self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
+        self.has_features = bool(model.spec.item_features)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Content vectors in the order of the spec's modalities, attributes, features (where there are any)."""
+        *content, attributes = inputs[:-1] if self.has_features else inputs
+        # A gather and a sum in place of embedding_bag, which has no ONNX counterpart with padding.
+        bags = nn.functional.embedding(attributes, self.items.attributes.weight, padding_idx=0)  # (n, A, D)
+        present = (attributes > 0).to(bags.dtype)  # (n, A)
+        vectors = (bags * present[:, :, None]).sum(1) / present.sum(1, keepdim=True).clamp(min=1.0)
+        for name, given in zip(self.modalities, content, strict=True):
+            length = given.square().sum(1, keepdim=True).sqrt()  # content is read at length 1: see unit_rows
+            unit = torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0)
+            vectors = vectors + self.items.content[name](unit)
+        return vectors + self.items.features(inputs[-1]) if self.has_features else vectors
+
+
 def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: Path) -> ServedGraph:
-    """Write `path`; returns the same graph in torch, to compare with."""
+    """Write the graph that ranks; returns the same in torch, to compare with."""
     graph = ServedGraph(model, domain, top_k).cpu().eval()
     spec = model.spec
+    history = torch.zeros(2, min(3, spec.max_length), dtype=torch.int64)
+    history[:, -1] = 1
     example = (
-        torch.zeros(2, min(3, spec.max_length), dtype=torch.int64),
+        history,
         torch.zeros(2, len(spec.profile_features)),
         torch.zeros(2, 2, dtype=torch.int64),
         torch.zeros(2, 2, dtype=torch.int64),
+        graph.vectors,
+        torch.zeros(2, len(graph.vectors), dtype=torch.bool),
     )
-    example[0][:, -1] = 1
     axes = {name: {0: "batch"} for name in (*INPUTS, *OUTPUTS)}
     axes["history"][1], axes["profile_attributes"][1], axes["seen"][1] = "length", "attributes", "seen"
+    axes |= {"vectors": {0: "items"}, "blocked": {0: "batch or 1", 1: "items or 1"}}
+    axes["all_scores"][1] = "items"
+    defaults = {"vectors": graph.vectors.numpy(), "blocked": np.zeros((1, 1), dtype=bool)}
+    _write(graph, example, INPUTS, OUTPUTS, axes, path, defaults)
+    return graph
+
+
+def export_item_encoder(model: SequentialRecommender, path: Path) -> NewItems:
+    """Write the graph that encodes new items; returns the same in torch."""
+    graph, spec = NewItems(model).cpu().eval(), model.spec
+    example = [torch.ones(2, width) for _, width in spec.modalities]
+    example.append(torch.ones(2, 2, dtype=torch.int64))
+    names = [*(name + VECTOR for name, _ in spec.modalities), "attributes"]
+    if graph.has_features:
+        example.append(torch.zeros(2, len(spec.item_features)))
+        names.append("features")
+    axes = {name: {0: "items"} for name in (*names, "vectors")}
+    axes["attributes"][1] = "attributes"
+    _write(graph, tuple(example), names, ["vectors"], axes, path, {})
+    return graph
+
+
+def _write(
+    graph: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: tuple[str, ...] | list[str],
+    outputs: tuple[str, ...] | list[str],
+    axes: Mapping[str, Mapping[int, str]],
+    path: Path,
+    defaults: Mapping[str, Array],
+) -> None:
     written = io.BytesIO()
     with warnings.catch_warnings():
-        # The exporter by tracing needs no further package, and this graph has no data-dependent control flow.
+        # The exporter by tracing needs no further package, and these graphs have no data-dependent control flow.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
@@ -84,9 +173,11 @@ def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: 
             written,  # type: ignore[arg-type]  # tracing takes a file, the types know only paths
             dynamo=False,
             opset_version=OPSET,
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
+            input_names=list(inputs),
+            output_names=list(outputs),
             dynamic_axes=axes,
         )
-    path.write_bytes(written.getvalue())
-    return graph
+    model = onnx.load_model_from_string(written.getvalue())
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))

@@ -2,37 +2,42 @@
 
 model = ServedModel(Path("models/served/harbour"))
 items, scores = model.recommend([[3, 17]], profile, [["city:1"]], seen=[[3, 17]], k=10)
+model.item_ids[items[0, 0]]
+
+vectors = model.encode_items(model.whiten(raw), [["brand:7"]], features)   # a new item, seconds after it was listed
+model = model.with_items(["new-1"], vectors, [["brand:7"]])
 """
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-import polars as pl
 
+from pipeline.compression.catalogue import ServedCatalogue, read_catalogue, read_item_ids
+from pipeline.compression.new_items import NewItemEncoder
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
 from pipeline.models.attributes import padded_bags
 from pipeline.models.padding import Items, left_padded, right_padded
 
-MODEL, ABOUT, ITEMS = "model.onnx", "model.json", "items.parquet"
+MODEL, ABOUT = "model.onnx", "model.json"
 
 
 class ServedModel:
-    """One exported model.
+    """One exported model, and the catalogue it ranks. Safe to use from several threads at once.
 
     Attributes:
         about: `model.json`.
-        n_items: items of its catalogue, padding not counted.
         top_k: most items that one call returns.
         max_length: items of a history that it reads.
-        profile_features: names of the columns it wants, in order.
+        profile_features, item_features: names of the columns it wants, in order.
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
@@ -41,34 +46,72 @@ class ServedModel:
         """
         try:
             self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text("utf-8"))
-            options = ort.SessionOptions()
-            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
             self._session = ort.InferenceSession(
-                (folder / MODEL).read_bytes(), options, providers=["CPUExecutionProvider"]
+                (folder / MODEL).read_bytes(), session_options(threads), providers=["CPUExecutionProvider"]
             )
             served = self.about["served"]
-            self.n_items: int = served["n_items"]
+            self._exported_items: int = served["n_items"]
             self.top_k: int = served["top_k"]
             spec = self.about["spec"]
             self.max_length: int = spec["max_length"]
             self.profile_features: tuple[str, ...] = tuple(spec["profile_features"])
+            self.item_features: tuple[str, ...] = tuple(spec["item_features"])
             self._profile_buckets: int = spec["profile_buckets"]
         except (FileNotFoundError, KeyError, ValueError) as error:
             raise BadConfiguration(f"{folder} does not hold a served model ({error!r}); run prune again") from error
-        self._folder = folder
+        self.folder, self._threads = folder, threads
+        self._grown: ServedCatalogue | None = None  # the catalogue, where it is not that of the export
         self._only_asked = ort.RunOptions()
         # Ranking wants all scores and no top-k, a server the reverse: nobody pays for what he does not ask for.
         self._only_asked.only_execute_path_to_fetches = True
 
-    @cached_property
-    def item_ids(self) -> list[str]:
-        """[n_items + 1], "" at 0."""
-        return ["", *pl.read_parquet(self._folder / ITEMS)["item_id"].to_list()]
+    # the catalogue
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue, padding not counted."""
+        return self._grown.n_items if self._grown is not None else self._exported_items
+
+    @property
+    def catalogue(self) -> ServedCatalogue:
+        """Ids, attributes, popularity and vectors of what is ranked.
+
+        Raises:
+            BadConfiguration: the model was exported before catalogues could grow.
+        """
+        return self._grown if self._grown is not None else self.exported_catalogue
 
     @cached_property
-    def item_index(self) -> dict[str, int]:
+    def exported_catalogue(self) -> ServedCatalogue:
+        """That of the export, whatever was added since."""
+        return read_catalogue(self.folder)
+
+    @cached_property
+    def _exported_ids(self) -> tuple[list[str], dict[str, int]]:
+        # a champion of an earlier format has nothing else, and ranking asks for nothing else
+        item_ids = read_item_ids(self.folder)
+        return item_ids, {item: row for row, item in enumerate(item_ids) if row}
+
+    @property
+    def item_ids(self) -> Sequence[str]:
+        """[n_items + 1], "" at 0."""
+        return self._grown.item_ids if self._grown is not None else self._exported_ids[0]
+
+    @property
+    def item_index(self) -> Mapping[str, int]:
         """The inverse of `item_ids`."""
-        return {item: index for index, item in enumerate(self.item_ids) if index}
+        return self._grown.item_index if self._grown is not None else self._exported_ids[1]
+
+    def with_items(self, item_ids: Sequence[str], vectors: Array, attributes: Sequence[Sequence[str]]) -> ServedModel:
+        """The same model with more items; this one stays as it is. See `ServedCatalogue.with_items`.
+
+        Cheap: graph and session are shared, the vectors are copied once.
+        """
+        grown = copy.copy(self)
+        grown._grown = self.catalogue.with_items(item_ids, vectors, attributes)
+        return grown
+
+    # answers
 
     def recommend(
         self,
@@ -77,8 +120,9 @@ class ServedModel:
         profile_attributes: Sequence[Sequence[str]],
         seen: Sequence[Items],
         k: int,
+        blocked: Array | None = None,
     ) -> tuple[Array, Array]:
-        """The best unseen items.
+        """The best items that are neither seen nor blocked.
 
         Args:
             histories: B lists of item indices, chronological, possibly empty.
@@ -86,6 +130,8 @@ class ServedModel:
             profile_attributes: B lists of attributes, e.g. "city:1".
             seen: B lists of item indices never to be returned.
             k: at most `top_k`.
+            blocked: bool [B, n_items + 1], or [1, n_items + 1] for all; True is never returned. See
+                `ServedCatalogue.without`.
 
         Returns:
             items int64 [B, k] and scores float32 [B, k], best first; item 0 where nothing is left.
@@ -96,6 +142,8 @@ class ServedModel:
         if k > self.top_k:
             raise ValueError(f"k is {k}; this model was exported with top_k = {self.top_k}")
         inputs = {**self._inputs(histories, profile, profile_attributes), "seen": right_padded(seen)}
+        if blocked is not None:
+            inputs["blocked"] = np.ascontiguousarray(blocked, dtype=bool)
         items, scores = self._session.run(["items", "scores"], inputs, self._only_asked)
         return np.where(np.isneginf(scores), 0, items)[:, :k], scores[:, :k]
 
@@ -117,8 +165,83 @@ class ServedModel:
     def _inputs(
         self, histories: Sequence[Items], profile: Array, attributes: Sequence[Sequence[str]]
     ) -> dict[str, Array]:
-        return {
+        inputs: dict[str, Array] = {
             "history": left_padded(histories, self.max_length),
             "profile": np.ascontiguousarray(profile, dtype=np.float32),
             "profile_attributes": padded_bags(attributes, self._profile_buckets),
         }
+        return inputs if self._grown is None else inputs | {"vectors": self._grown.vectors}
+
+    # new items
+
+    @cached_property
+    def _encoder(self) -> NewItemEncoder:
+        return NewItemEncoder(self.folder, self.about["spec"], session_options(self._threads))
+
+    def encode_items(
+        self,
+        text: Array | None,
+        attributes: Sequence[Sequence[str]],
+        features: Array,
+        others: Mapping[str, Array] | None = None,
+    ) -> Array:
+        """Vectors of items that are in no catalogue, float32 [n, D]; see `NewItemEncoder`."""
+        return self._encoder(text, attributes, features, others or {})
+
+    def whiten(self, raw: Array) -> Array:
+        """Text vectors as the encoder made them, whitened as `embed` does: float32 [n, raw width] -> [n, width]."""
+        return self._encoder.whiten(raw)
+
+    # what stands beside the graph
+
+    @property
+    def serving(self) -> dict[str, Any]:
+        """What a server has to know of the data: dataset, Feast project, clock, value scales, encoder, …
+
+        Raises:
+            BadConfiguration: the model was exported by a version that did not say it.
+        """
+        return self._said("serving")
+
+    def golden_ok(self) -> bool:
+        """Does the exported catalogue get the answer that was written down at the export?
+
+        Items in the same order, except where their scores are equal within rounding.
+
+        Raises:
+            BadConfiguration: the model was exported by a version that wrote none.
+        """
+        golden = self._said("golden")
+        exported = copy.copy(self)
+        exported._grown = None
+        index = exported.item_index
+        history = [index[item] for item in golden["history"]]
+        profile = np.array([golden["profile"]], dtype=np.float32)
+        _, scores = exported.recommend([history], profile, [golden["attributes"]], [history], len(golden["items"]))
+        of_these = exported.scores([history], profile, [golden["attributes"]])[0]
+        wanted = np.array(golden["scores"], dtype=np.float32)
+        found = of_these[[index[item] for item in golden["items"]]]
+        return bool(close(scores[0], wanted).all() and close(found, wanted).all())
+
+    def _said(self, key: str) -> dict[str, Any]:
+        if key not in self.about:
+            raise BadConfiguration(
+                f"{self.folder / ABOUT} says nothing of {key}: the model was exported by an earlier version; "
+                "run prune again, or promote a newer version"
+            )
+        return self.about[key]
+
+
+CLOSE = 1e-4  # of scores, absolute and relative: two runtimes add up in different orders
+
+
+def close(one: Array, other: Array) -> Array:
+    """bool, elementwise: equal but for the order of additions."""
+    return np.isclose(one, other, rtol=CLOSE, atol=CLOSE)
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Of every ONNX session here."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return options

@@ -8,11 +8,13 @@ signal.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+WHITENING = "whitening.safetensors"
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,18 @@ def fit_whitening(vectors: Floats, width: int) -> Whitening:
     shrunk = (1 - shrinkage) * variances[order] + shrinkage * variances.mean()
     components[:, :kept] = widest * signs / np.sqrt(shrunk)
     return Whitening(centre.astype(np.float32), components)
+
+
+def write_whitening(folder: Path, whitening: Whitening) -> None:
+    """Write `whitening.safetensors`, with which a text that comes later is whitened alike."""
+    from safetensors.numpy import save_file
+
+    parts = {"mean": whitening.mean, "components": np.ascontiguousarray(whitening.components)}
+    save_file(parts, folder / WHITENING)
+
+
+def read_whitening(folder: Path) -> Whitening:
+    """The inverse of `write_whitening`."""
+    from safetensors.numpy import load_file
+
+    return Whitening(**load_file(folder / WHITENING))

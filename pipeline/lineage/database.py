@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
 DATABASE = "warmstart"
-HEAD = "0001"  # the newest revision in migrations/versions
+HEAD = "0002"  # the newest revision in migrations/versions
 CONNECT_SECONDS = 5
 # Advisory locks: one process migrates; one process writes the index, others wait for milliseconds.
 UPGRADE_LOCK, WRITE_LOCK = 7_310_001, 7_310_002

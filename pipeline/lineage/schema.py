@@ -1,6 +1,7 @@
 """The tables of the lineage index, and how a database gets them.
 
-Everything but `promotions` is derived from the manifests and can be made again (`warmstart lineage rebuild`).
+Everything but `promotions` and what the service keeps (at the end) is derived from the manifests and can be made again
+(`warmstart lineage rebuild`).
 Contents are interned: a folder (`trees`) is listed once however many nights restored it, a file (`files`) stands once
 however many folders hold it, so that 10,000 nights that add a partition each cost what they add.
 
@@ -16,8 +17,11 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
+    Date,
     DateTime,
+    Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -154,6 +158,47 @@ promotions = Table(
     Column("previous_sha256", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     UniqueConstraint("target", "previous_sha256", name="uq_promotions_target_previous_sha256"),
+)  # fmt: skip
+
+# Written by the service (`pipeline/serving`): what users did, and items listed since the last snapshot.
+feedback = Table(
+    "feedback", metadata,
+    Column("event_id", Text, primary_key=True),  # the caller's: sent again, an event is still one
+    Column("target", Text, nullable=False),
+    Column("user_id", Text, nullable=False),  # pseudonym
+    Column("item_id", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("value", Double),
+    Column("happened_at", DateTime(timezone=True), nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    Column("context", JSONB),
+    Column("request_id", Text),  # of the recommendation that it follows
+    Column("seq", BigInteger, Identity(always=True), nullable=False),
+    Index("ix_feedback_user", "target", "user_id", "happened_at"),
+    Index("ix_feedback_happened_at", "target", "happened_at"),
+    Index("ix_feedback_seq", "seq"),
+)  # fmt: skip
+listed_items = Table(
+    "listed_items", metadata,
+    Column("target", Text, primary_key=True),
+    Column("item_id", Text, primary_key=True),
+    Column("text", Text),
+    Column("attributes", ARRAY(Text), nullable=False),
+    Column("available_from", DateTime(timezone=True)),
+    Column("listed_at", DateTime(timezone=True), nullable=False),
+)  # fmt: skip
+
+# Feedback closed into files by event day; a late event makes the next version of its day.
+feedback_partitions = Table(
+    "feedback_partitions", metadata,
+    Column("target", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("closed_at", DateTime(timezone=True), nullable=False),
+    Column("up_to", BigInteger, nullable=False),
 )  # fmt: skip
 
 

@@ -76,15 +76,10 @@ def verify(
         for sha, facts in _attempts(connection, asked)
         if (manifest := _manifest(settings.home, sha, facts, altered)) is not None
     ]
-    outputs = {out["md5"]: path for m in manifests for path, out in m["outputs"].items()}
-    files = {
-        file["md5"]: f"{path}/{file['path']}"
-        for m in manifests for path, out in m["outputs"].items() for file in out.get("files") or ()
-    }  # fmt: skip
     contents = 0
-    wanted = [*outputs.items(), *((md5, path) for md5, path in files.items() if md5 not in outputs)]
-    for number, (md5, path) in enumerate(wanted):
-        contents += _content(settings, md5, path, altered, missing)
+    wanted = _contents(manifests)
+    for number, (md5, paths) in enumerate(wanted.items()):
+        contents += _content(settings, md5, ", ".join(sorted(paths)), altered, missing)
         progress(number + 1, len(wanted))
     record_files = 0
     for run_id in sorted({m["run_id"] for m in manifests}):
@@ -122,6 +117,17 @@ def _manifest(home: Path, sha: str, facts: dict[str, Any], altered: list[Finding
         problem = "the index says something else than the manifest; `warmstart lineage rebuild` makes it right"
         altered.append(Finding("index", sha, problem))
     return manifest
+
+
+def _contents(manifests: Iterable[dict[str, Any]]) -> dict[str, set[str]]:
+    """md5 of every folder and file that the manifests tell of -> where it stood."""
+    stood: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for path, out in manifest["outputs"].items():
+            stood.setdefault(out["md5"], set()).add(path)
+            for file in out.get("files") or ():
+                stood.setdefault(file["md5"], set()).add(f"{path}/{file['path']}")
+    return stood
 
 
 def _content(settings: Settings, md5: str, path: str, altered: list[Finding], missing: list[Finding]) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -30,7 +29,7 @@ from pipeline.features.item_vectors import (
     text_rows,
 )
 from pipeline.features.vector_store import VectorStore
-from pipeline.features.whitening import Whitening, fit_whitening
+from pipeline.features.whitening import fit_whitening, write_whitening
 from pipeline.runs.contract import Folders, Job, StageParams, Summary
 from pipeline.settings import settings
 
@@ -74,17 +73,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         np.save(folder / f"{TEXT}.npy", gathered(whitened, rows[domain]), allow_pickle=False)
         for name, width in widths.items():
             np.save(folder / f"{name}.npy", brought(frame, name, width), allow_pickle=False)
-    _save_whitening(out, whitening)
+    write_whitening(out, whitening)
     about = {"encoder": encoder.identity, "modalities": {TEXT: params.width, **widths}}
     (out / "vectors.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", "utf-8")
     return _summary(rows, widths, params)
-
-
-def _save_whitening(folder: Path, whitening: Whitening) -> None:
-    from safetensors.numpy import save_file
-
-    parts = {"mean": whitening.mean, "components": np.ascontiguousarray(whitening.components)}
-    save_file(parts, folder / "whitening.safetensors")
 
 
 def _summary(rows: Mapping[str, Array], widths: Mapping[str, int], params: Params) -> Summary:

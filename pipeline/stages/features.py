@@ -125,6 +125,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     domains = {name: _about(frame, items[name]) | {"role": roles[name]} for name, frame in rows.items()}
     described = {
         **dataset,
+        "project": project_name(dataset["name"]),
+        "half_life_days": params.half_life_days,
+        "history_length": params.history_length,
         "domains": {name: about | {"value_scale": scales[name]} for name, about in domains.items()},
         "targets": params.targets,
         "events": events,

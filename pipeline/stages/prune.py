@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -49,14 +52,19 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     Raises:
         BadConfiguration: a layer would keep no head or no channel, or the loss became NaN.
     """
-    import polars as pl
+    import numpy as np
 
-    from pipeline.compression.agreement import check_agreement
+    from pipeline.compression.agreement import check_agreement, check_item_encoder
+    from pipeline.compression.catalogue import write_catalogue
     from pipeline.compression.distill import Taught
-    from pipeline.compression.export import export_onnx
+    from pipeline.compression.export import export_item_encoder, export_onnx
+    from pipeline.compression.golden import golden_request
     from pipeline.compression.importance import taylor_importance
+    from pipeline.compression.new_items import ITEM_ENCODER
     from pipeline.compression.prune import Removed, least_important, without
+    from pipeline.compression.served_model import MODEL
     from pipeline.data.training_set import load_domain
+    from pipeline.features.whitening import WHITENING
     from pipeline.training.batches import EpochBatches
     from pipeline.training.domains import open_domain
     from pipeline.training.loop import fit
@@ -93,25 +101,57 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             validation = Validation([domain], params.validation_users, params.seed)
             loss = Taught(task, dense, domain, params.weight, params.temperature)
             history = fit(model, [domain.training], loss, validation, _plan(name, params), job.scratch / "prune")
-    graph = export_onnx(model, domain, params.top_k, out / "model.onnx")
-    items = pl.DataFrame({"item_id": data.item_ids[1:]}, schema={"item_id": pl.String})
-    items.write_parquet(out / "items.parquet", compression="zstd", statistics=False)
+    graph = export_onnx(model, domain, params.top_k, out / MODEL)
+    export_item_encoder(model, out / ITEM_ENCODER)
+    popularity = np.bincount(np.asarray(data.items), minlength=data.n_items + 1)
+    write_catalogue(out, data.item_ids, data.item_attributes, popularity, graph.vectors.numpy())
+    shutil.copyfile(inputs["data/item_vectors"] / WHITENING, out / WHITENING)
     served = {
         "domain": job.target,
         "n_items": data.n_items,
         "top_k": graph.top_k,
         "parameters": graph.n_numbers,
     }
-    save_model(out, model.cpu(), {"stage": "prune", "target": job.target, "seed": params.seed, "served": served})
+    about = {
+        "stage": "prune",
+        "target": job.target,
+        "seed": params.seed,
+        "served": served,
+        "serving": what_a_server_knows(inputs["data/training"], inputs["data/item_vectors"]),
+        "golden": golden_request(graph, data, model.spec.max_length),
+    }
+    save_model(out, model.cpu(), about)
     (out / "removed_channels.json").write_text(
         json.dumps({"layers": [asdict(layer) for layer in removed]}, sort_keys=True) + "\n", "utf-8"
     )
     write_history(out, history)
     checked = check_agreement(graph, out, data)
+    check_item_encoder(model, out, domain)
     found, metrics = found_line(model.n_parameters, history)
-    size = (out / "model.onnx").stat().st_size
+    size = (out / MODEL).stat().st_size
     found += f", {size / 2**20:.2f} MB of ONNX, torch and ONNX Runtime agree on {checked:,} users{why}"
     return Summary(found, {**metrics, "bytes": size})
+
+
+def what_a_server_knows(training: Path, item_vectors: Path) -> dict[str, Any]:
+    """`serving` of model.json: what turns a user's and an item's features into the numbers this model was trained on.
+
+    Raises:
+        BadConfiguration: the training set does not say it.
+    """
+    dataset = json.loads((training / "dataset.json").read_text("utf-8"))
+    vectors = json.loads((item_vectors / "vectors.json").read_text("utf-8"))
+    same = ("project", "pseudonyms", "clock", "protocol", "events", "half_life_days", "history_length")
+    missing = [key for key in ("name", *same) if key not in dataset]
+    if missing:
+        raise BadConfiguration(f"{training / 'dataset.json'} does not say {', '.join(missing)}; run snapshot again")
+    return {
+        "dataset": dataset["name"],
+        **{key: dataset[key] for key in same},
+        "domains": list(dataset["domains"]),
+        "value_scales": {name: about["value_scale"] for name, about in dataset["domains"].items()},
+        "encoder": vectors["encoder"],
+    }
 
 
 def _plan(name: str, params: Params) -> Plan:

@@ -56,7 +56,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             f"{changed} of {params.data} changed after the run was opened: its digest is not the recorded one; "
             "start a new run."
         )
-    key = PUBLIC_KEY if dataset.pseudonyms == "public" or dataset.world is not None else secret_key()
+    key = PUBLIC_KEY if _pseudonyms(dataset) == "public" else secret_key()
     rows, best = 0, {}
     first_rows: list[datetime] = []
     sources: dict[str, dict[str, object]] = {}
@@ -187,11 +187,17 @@ def best_achievable(interactions: pl.DataFrame) -> dict[str, float | int | str]:
     }
 
 
+def _pseudonyms(dataset: Dataset) -> str:
+    """Which key the user ids are hidden with: "public" or "keyed"."""
+    return "public" if dataset.world is not None else dataset.pseudonyms
+
+
 def _description(dataset: Dataset, params: Params) -> dict[str, object]:
     described: dict[str, object] = {
         "name": dataset.name,
         "clock": dataset.clock,
         "protocol": dataset.protocol,
+        "pseudonyms": _pseudonyms(dataset),  # a server has to call a user by the same name
         "domains": {name: {"role": roles} for name, roles in dataset.roles.items()},
         "sources": dict(sorted(params.sources.items())),
     }

@@ -54,7 +54,7 @@ def test_a_raw_file_leads_to_the_models_that_learned_from_it(first):
     snapshot = first.manifests["snapshot"]["outputs"]["data/snapshot"]
     month = next(file for file in snapshot["files"] if "harbour/interactions" in file["path"])
     found = lineage("file", month["md5"])
-    assert {"rec-harbour", "rec-orchard"} <= {version["name"] for version in found["versions"]}
+    assert {"rec-harbour", "rec-orchard"} <= {version["name"] for version in found["touched"]["versions"]}
 
 
 def test_what_a_run_left_is_what_its_manifests_say(first):

@@ -22,6 +22,7 @@ FILES = {
     "models/student": {"model.safetensors", "model.json", "history.jsonl"},
     "models/served": {
         "model.onnx", "model.safetensors", "model.json", "items.parquet", "removed_channels.json", "history.jsonl",
+        "vectors.npy", "item_encoder.onnx", "whitening.safetensors",
     },
     "reports/evaluation": {"metrics.json", "per_user.parquet", "report.html"},
 }  # fmt: skip

@@ -125,7 +125,7 @@ def test_what_cannot_be_made_again_is_said(trained, tmp_path):
             assert not (tmp_path / "again").exists()
             found = verify(connection, settings, "rec-harbour/1")
             assert found.altered == ()
-            assert {finding.name for finding in found.missing} >= {"data/snapshot/harbour/items.parquet"}
+            assert any("data/snapshot/harbour/items.parquet" in finding.name for finding in found.missing)
         finally:
             (tmp_path / "object").rename(gone)
 
@@ -143,7 +143,7 @@ def test_verify_names_what_was_altered(trained, tmp_path):
         for path in (path_of(settings.home, sha), object_path(settings.home / "dvc" / "cache", md5), report):
             before, mode = path.read_bytes(), path.stat().st_mode
             path.chmod(0o644)
-            path.write_bytes(before + b" ")
+            path.write_bytes(before[:-1] + b"?")
             found = verify(connection, settings, RUN)
             path.write_bytes(before)
             path.chmod(mode)
