@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pipeline.lineage.answer import Interval
@@ -18,13 +19,22 @@ def model_of(target: str) -> str:
     return MODEL_PREFIX + target
 
 
-def champion_intervals(connection: psycopg.Connection) -> dict[tuple[str, int], tuple[Interval, ...]]:
-    """(model name, version) -> the intervals in which it was champion, oldest first."""
+def champion_intervals(
+    connection: psycopg.Connection, versions: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[Interval, ...]]:
+    """(model name, version) -> the intervals in which it was champion, oldest first; of `versions` only."""
     rows = connection.execute(
         """
-        select target, to_version, decided_at, actor, lead(decided_at) over (partition by target order by id)
-        from promotions order by id
-        """
+        select target, to_version, since, actor, until from (
+            select target, to_version, decided_at as since, actor, id,
+                   lead(decided_at) over (partition by target order by id) as until
+            from promotions where target = any(%s)
+        ) served where to_version = any(%s) order by id
+        """,
+        (
+            list({name.removeprefix(MODEL_PREFIX) for name, _ in versions}),
+            list({version for _, version in versions}),
+        ),
     )
     found: dict[tuple[str, int], list[Interval]] = defaultdict(list)
     for target, version, since, actor, until in rows:

@@ -136,7 +136,7 @@ def _find(connection: psycopg.Connection, text: str) -> _Found:
 
 
 def _version(connection: psycopg.Connection, attempt: int, version: Version) -> _Found:
-    where = "a.id = %(a)s or a.id in (select ancestor from ancestry where attempt = %(a)s)"
+    where = "a.id in (select %(a)s::int union all select ancestor from ancestry where attempt = %(a)s)"
     return _found(connection, str(version), version, where, {"a": attempt})
 
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 CHUNK = 1 << 20
 BY_MD5 = """
-    select o.attempt, o.path || '/' || p.path, f.id
+    select o.attempt, o.path || '/' || p.path, f.id, o.tree
     from files f join entries e on e.file = f.id join paths p on p.id = e.path join outputs o on o.tree = e.tree
     where f.md5 = %(md5)s
     union all
-    select o.attempt, o.path, null from trees t join outputs o on o.tree = t.id where t.md5 = %(md5)s
+    select o.attempt, o.path, null, o.tree from trees t join outputs o on o.tree = t.id where t.md5 = %(md5)s
 """
 BY_PATH = """
-    select o.attempt, o.path || '/' || p.path, e.file
+    select o.attempt, o.path || '/' || p.path, e.file, o.tree
     from unnest(%(folders)s::text[], %(insides)s::text[]) as split(folder, inside)
     join paths p on p.path = split.inside join entries e on e.path = p.id
     join outputs o on o.tree = e.tree and o.path = split.folder

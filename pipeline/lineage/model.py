@@ -112,7 +112,7 @@ def lineage_of(connection: psycopg.Connection, attempt: int, version: Version, h
     rows = connection.execute(
         """
         select id, sha256, stage, source, came_from, started, ended, facts from attempts
-        where id = %(a)s or id in (select ancestor from ancestry where attempt = %(a)s)
+        where id in (select %(a)s::int union all select ancestor from ancestry where attempt = %(a)s)
         """,
         {"a": attempt},
     ).fetchall()

@@ -94,7 +94,7 @@ def _versions(connection: psycopg.Connection, where: str, values: tuple[object, 
         """,  # type: ignore[arg-type]
         values,
     ).fetchall()
-    served = champion_intervals(connection)
+    served = champion_intervals(connection, [(row[1], row[2]) for row in rows])
     return [
         (row[0], Version(row[1], row[2], row[3], row[4], row[5], row[6], served.get((row[1], row[2]), ())))
         for row in rows

@@ -78,7 +78,8 @@ def set_up(
     """
     attempt, version = one_version(connection, asked)
     rows = connection.execute(
-        "select facts from attempts where id = %(a)s or id in (select ancestor from ancestry where attempt = %(a)s)",
+        "select facts from attempts "
+        "where id in (select %(a)s::int union all select ancestor from ancestry where attempt = %(a)s)",
         {"a": attempt},
     )
     facts: dict[str, dict[str, Any]] = {fact["stage"]: fact for (fact,) in rows}

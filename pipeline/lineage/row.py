@@ -94,9 +94,8 @@ def row_lineage(
         quarantined = [one for one in quarantined if one.matching != 0]
         keep_standing(connection, "file in (select id from files where md5 = any(%s))", ([h.md5 for h in held],))
     snapshots = connection.execute(
-        "select distinct t.md5 from standing s join outputs o on o.attempt = s.attempt and o.path = %s "
-        "join trees t on t.id = o.tree order by 1", (RAW,)
-    ).fetchall()  # fmt: skip
+        "select md5 from trees where id in (select tree from standing) order by 1"
+    ).fetchall()
     if item is not None:
         _leave_out_spared(connection, held, quarantined, quarantined_by)
     return RowLineage(
@@ -113,7 +112,7 @@ def row_lineage(
 
 # one array at a time under &&, so that PostgreSQL reads the GIN index and not every array
 HOLDING = """
-    select o.attempt, p.path, e.file
+    select o.attempt, p.path, e.file, o.tree
     from file_users u join entries e on e.file = u.file join paths p on p.id = e.path
     join outputs o on o.tree = e.tree and o.path = %(out)s
     where u.users && %(users)s::bigint[] and p.path like %(domain)s
@@ -135,10 +134,8 @@ def pseudonyms_of(settings: Settings, user: str) -> tuple[str, ...]:
 def _held(connection: psycopg.Connection) -> list[Held]:
     rows = connection.execute(
         """
-        select s.path, f.md5, f.rows, count(distinct o.tree), count(distinct r.id), min(r.as_of), max(r.as_of)
+        select s.path, f.md5, f.rows, count(distinct s.tree), count(distinct r.id), min(r.as_of), max(r.as_of)
         from standing s join files f on f.id = s.file join attempts a on a.id = s.attempt join runs r on r.id = a.run
-        join outputs o on o.attempt = s.attempt
-        join entries e on e.tree = o.tree and e.file = s.file
         group by s.path, f.md5, f.rows order by s.path, min(r.as_of), f.md5
         """
     )

@@ -66,7 +66,7 @@ def source_lineage(
     stand(
         connection,
         """
-        select o.attempt, o.path || '/' || p.path, e.file
+        select o.attempt, o.path || '/' || p.path, e.file, o.tree
         from paths p join entries e on e.path = p.id join files f on f.id = e.file
         join outputs o on o.tree = e.tree and o.path = %(raw)s
         where (p.path = any(%(files)s) or p.path ~ %(parts)s)

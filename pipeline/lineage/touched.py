@@ -61,9 +61,11 @@ class Touched:
 
 
 def stand(connection: psycopg.Connection, query: str, values: Any) -> None:
-    """Fill `standing` with the rows (attempt, path, file) of `query`; file is null for a whole folder."""
+    """Fill `standing` with the rows (attempt, path, file, tree) of `query`; file is null for a whole folder."""
     connection.execute("drop table if exists standing")
-    connection.execute("create temporary table standing (attempt integer, path text, file integer) on commit drop")
+    connection.execute(
+        "create temporary table standing (attempt integer, path text, file integer, tree integer) on commit drop"
+    )
     connection.execute(f"insert into standing {query}", values)  # type: ignore[arg-type]
     connection.execute("analyze standing")
 
@@ -97,13 +99,18 @@ def touched(connection: psycopg.Connection) -> Touched:
     )
     connection.execute("analyze below")
     runs, failed = _counts(connection)
-    # two steps: two count(distinct) in one would sort every row twice
+    # hashed, not count(distinct), which would sort every row twice
     tables = connection.execute(
         """
-        select path, count(distinct run), count(distinct tree) from (
+        with once as materialized (
             select distinct o.path, a.run, o.tree
             from below join outputs o on o.attempt = below.attempt join attempts a on a.id = o.attempt
-        ) once group by path order by path
+        )
+        select path, runs, contents
+        from (select path, count(*) as runs from (select distinct path, run from once) o group by path) r
+        join (select path, count(*) as contents from (select distinct path, tree from once) o group by path) t
+        using (path)
+        order by path
         """
     )
     return Touched(runs, failed, tuple(Table(*row) for row in tables), _versions(connection))
@@ -122,16 +129,20 @@ def _counts(connection: psycopg.Connection) -> tuple[int, int]:
 
 
 def _versions(connection: psycopg.Connection) -> tuple[Version, ...]:
+    # of the attempts that registered a version the first to end made it; a retry only found it
     rows = connection.execute(
         """
-        select name, version, run_id, verdict, as_of, ended from (
-            select distinct on (v.name, v.version) v.name, v.version, r.run_id, v.verdict, r.as_of, a.ended, v.attempt
-            from versions v join attempts a on a.id = v.attempt join runs r on r.id = a.run
-            order by v.name, v.version, a.ended, v.attempt
-        ) registered where attempt in (select attempt from below) order by name, version desc
+        select v.name, v.version, r.run_id, v.verdict, r.as_of, a.ended
+        from below join versions v on v.attempt = below.attempt
+        join attempts a on a.id = v.attempt join runs r on r.id = a.run
+        where not exists (
+            select from versions w join attempts b on b.id = w.attempt
+            where w.name = v.name and w.version = v.version and (b.ended, b.id) < (a.ended, a.id)
+        )
+        order by v.name, v.version desc
         """
-    )
-    served = champion_intervals(connection)
+    ).fetchall()
+    served = champion_intervals(connection, [(row[0], row[1]) for row in rows])
     return tuple(
         Version(name, version, run, verdict, as_of, ended, served.get((name, version), ()))
         for name, version, run, verdict, as_of, ended in rows

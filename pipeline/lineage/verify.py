@@ -90,7 +90,9 @@ def verify(
 def _attempts(connection: psycopg.Connection, asked: str) -> list[tuple[str, dict[str, Any]]]:
     if asked.isdigit() or "@" in asked or "/" in asked:
         seeds = [attempt for attempt, _ in versions_named(connection, asked)]
-        where = "id = any(%(seeds)s) or id in (select ancestor from ancestry where attempt = any(%(seeds)s))"
+        where = (
+            "id in (select unnest(%(seeds)s::int[]) union select ancestor from ancestry where attempt = any(%(seeds)s))"
+        )
         values: dict[str, Any] = {"seeds": seeds}
     else:
         where = "run = (select id from runs where run_id = %(run)s)"
