@@ -43,6 +43,7 @@ FORM = {
     ),
     "git_ref": Param("HEAD", type="string", minLength=1, description="Branch, tag or commit to run."),
     "promote": Param(True, type="boolean", description="May the new models become champions?"),
+    "reason": Param(None, type=["null", "string"], maxLength=500, description="Why; kept with the run."),
 }
 
 with DAG(

@@ -12,17 +12,20 @@ import typer
 
 from pipeline.data.commands import app as data
 from pipeline.exit_codes import BROKE
+from pipeline.feedback.commands import app as feedback
 from pipeline.lineage.commands import app as lineage
 from pipeline.registry.commands import app as models
+from pipeline.serving.commands import serve
 from pipeline.stack.commands import doctor, down, status, up
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")
 workspace = typer.Typer(no_args_is_help=True, help="A run's workspace, as the orchestrator opens, works and closes it.")
 app.add_typer(workspace, name="workspace", hidden=True)
 app.add_typer(data, name="data")
+app.add_typer(feedback, name="feedback")
 app.add_typer(models, name="models")
 app.add_typer(lineage, name="lineage")
-for command in (up, down, status, doctor):
+for command in (up, down, status, doctor, serve):
     app.command()(command)
 
 
@@ -82,6 +85,7 @@ def open_(
     git_ref: Annotated[str, typer.Option()] = "HEAD",
     promote: Annotated[bool, typer.Option()] = True,
     origin: Annotated[str, typer.Option()] = "manual",
+    reason: Annotated[str, typer.Option()] = "",
 ) -> None:
     """Open the workspace of a run and check what was asked of it."""
     from pipeline.runs.as_of import parse_as_of
@@ -98,7 +102,7 @@ def open_(
         overrides=tuple(overrides or ()),
         git_ref=git_ref,
         promote=promote,
-        origin={"origin": origin},
+        origin={"origin": origin, **({"reason": reason} if reason else {})},
     )
     typer.echo(f"workspace: {open_and_record(settings(), request)}")
 

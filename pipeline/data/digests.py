@@ -6,6 +6,8 @@
 * SQL: a table may change without a trace, so that its digest is never the same twice and every run reads it again,
   unless `version:` names its state, or `version_query:` asks the database for it (`SELECT max(updated_at) …`).
 * Pseudonyms: the fingerprint of the key, since other pseudonyms are another snapshot.
+* Feedback of the service (`<target>/feedback`): pinned by content when the run is opened (`feedback.py`), so that it
+  cannot change afterwards.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.data.dataset import WORLD_PREFIX, Dataset, Source, load_dataset
+from pipeline.data.feedback import is_feedback
 from pipeline.data.pseudonyms import key_fingerprint, secret_key
 from pipeline.data.schema import TABLES
 from pipeline.exit_codes import BadConfiguration
@@ -83,6 +86,7 @@ def digest(source: Source, root: Path = Path(), memory: _Memory | None = None) -
 
 def verify_digests(data: str, dataset: Dataset, opened_with: dict[str, str]) -> str | None:
     """What changed since the run was opened, as "metro/items", or None. Digests that are never equal do not count."""
+    opened_with = {name: digest for name, digest in opened_with.items() if not is_feedback(name)}
     if not opened_with:
         return None
     now = source_digests(data)

@@ -54,6 +54,8 @@ SORTED_BY: dict[TableName, list[str]] = {
 }
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # no recommender logged anything before: an older timestamp is a fault
 DEFAULT_EVENT = "interaction"  # of a source that has no event column
+# Kept in the snapshot and not learned: a next item that was refused is no next item. A server leaves it out by filter.
+NEGATIVE_EVENTS = ("dislike",)
 ORACLE_RANK = pa.field("oracle_rank", pa.int32())
 VECTOR_SUFFIX = "_vector"
 

@@ -23,7 +23,7 @@ import yaml
 
 from pipeline.exit_codes import BadConfiguration
 from pipeline.graph import different_stages, load_graph
-from pipeline.runs.as_of import format_as_of
+from pipeline.runs.as_of import format_as_of, parse_as_of
 from pipeline.runs.folders import record_folder, workspace_folder
 from pipeline.runs.parameters import apply_overrides, read_params
 from pipeline.settings import CHECKOUT, Settings
@@ -43,7 +43,7 @@ class RunRequest:
         overrides: `section.name=value`.
         git_ref: branch, tag or commit of the checkout.
         promote: False registers the models and leaves the champion alone.
-        origin: who asked (manual, scheduled, asset_triggered, backfill) and the orchestrator's ids.
+        origin: who asked (manual, scheduled, asset_triggered, backfill), why (`reason`), and the orchestrator's ids.
     """
 
     run_id: str
@@ -90,15 +90,15 @@ def open_workspace(settings: Settings, request: RunRequest, checkout: Path = CHE
         if known:
             _restore(record, fresh)
         else:
-            _begin(fresh, request, commit)
+            _begin(settings, fresh, request, commit)
         workspace.parent.mkdir(exist_ok=True)
         shutil.rmtree(workspace, ignore_errors=True)  # a torn one, from a time before run.yaml was written
         fresh.rename(workspace)
     return workspace
 
 
-def _begin(workspace: Path, request: RunRequest, commit: str) -> None:
-    params = _effective_params(workspace, request)
+def _begin(settings: Settings, workspace: Path, request: RunRequest, commit: str) -> None:
+    params = _effective_params(settings, workspace, request)
     (workspace / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     _check_params(workspace)
     (workspace / "run.yaml").write_text(yaml.safe_dump(_run_record(request, params, commit), sort_keys=False))
@@ -164,9 +164,11 @@ def _refuse_other_graph(checkout: Path, workspace: Path, ref: str) -> None:
         )
 
 
-def _effective_params(workspace: Path, request: RunRequest) -> dict[str, Any]:
+def _effective_params(settings: Settings, workspace: Path, request: RunRequest) -> dict[str, Any]:
     from pipeline.data.dataset import dataset_targets
     from pipeline.data.digests import source_digests
+    from pipeline.data.feedback import feedback_digests
+    from pipeline.runs.warm_start import CHAMPION, champion_backbone
 
     params = read_params(workspace / "params.yaml")
     if request.data is not None:
@@ -188,6 +190,14 @@ def _effective_params(workspace: Path, request: RunRequest) -> dict[str, Any]:
         )
     params["targets"] = wanted
     params["sources"] = source_digests(params["data"])
+    if (workspace / "pipeline" / "data" / "feedback.py").exists():  # older code would not know what it is
+        try:
+            as_of = parse_as_of(str(params["as_of"]))
+        except ValueError as error:
+            raise BadConfiguration(f"{error}.") from error
+        params["sources"] |= feedback_digests(settings.home, offered, as_of)
+    if (params.get("pretrain") or {}).get("warm_start") == CHAMPION:
+        params["pretrain"]["start"] = champion_backbone(settings, wanted)
     return params
 
 

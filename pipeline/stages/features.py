@@ -22,7 +22,7 @@ from pydantic import Field
 
 from pipeline.data.indexing import index_rows, training_sequences
 from pipeline.data.partitions import read_rows
-from pipeline.data.schema import write_table
+from pipeline.data.schema import NEGATIVE_EVENTS, write_table
 from pipeline.data.sequences import write_sequences
 from pipeline.data.splits import (
     Cuts,
@@ -76,7 +76,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     _refuse_unknown_targets(params.targets, roles)
     items = {name: read_rows(valid / name, "items") for name in roles}
     interactions = drop_overlapping_users(
-        {name: read_rows(valid / name, "interactions") for name in roles},
+        {name: _positive(read_rows(valid / name, "interactions")) for name in roles},
         roles,
         params.drop_overlap,
         dataset["protocol"],
@@ -153,6 +153,11 @@ def _split(rows: pl.DataFrame, protocol: str, cuts: Cuts | None) -> pl.DataFrame
     if protocol == "leave_one_out" or cuts is None:
         return split_leave_one_out(rows)
     return split_temporal(rows, cuts)
+
+
+def _positive(interactions: pl.DataFrame) -> pl.DataFrame:
+    """What a user took: neither sequences nor statistics may tell a model to repeat what was refused."""
+    return interactions.filter(~pl.col("event").is_in(NEGATIVE_EVENTS))
 
 
 def _bytes_of(table: pl.DataFrame, scratch: Path) -> bytes:

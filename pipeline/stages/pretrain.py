@@ -2,12 +2,15 @@
 
     warmstart stage pretrain
 
-Reads `data/training` and `data/item_vectors`; writes `models/backbone`.
+Reads `data/training` and `data/item_vectors`; writes `models/backbone`. With `pretrain.warm_start=champion` it goes on
+from the champion's backbone, on what is new and a replay of what is not (pipeline/training/warm_start.py).
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from typing import Literal
 
 from pydantic import Field
 
@@ -32,24 +35,40 @@ class Params(TrainingParams):
     temperature: float = Field(
         default=0.7, ge=0, le=1, description="1 draws domains by size, 0 draws all domains equally often"
     )
+    warm_start: Literal["none", "champion"] = Field(
+        default="none", description="champion: continue from the last champion's backbone, if there is one"
+    )
+    start: str | None = Field(
+        default=None, description="md5 of the backbone to continue from; written when a run is opened"
+    )
+    warm_epochs: int = Field(default=2, ge=1, description="passes of a warm start at most")
+    warm_learning_rate: float = Field(default=0.0005, gt=0, description="of a warm start")
+    replay: float = Field(
+        default=0.3, ge=0, le=1, description="share of users without anything new that a warm start trains on again"
+    )
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Train the backbone.
 
     Raises:
-        BadConfiguration: no domain is a source, the heads do not divide the width, or the loss became NaN.
+        BadConfiguration: no domain is a source, the heads do not divide the width, the loss became NaN, or the backbone
+            to continue from is gone or of another shape.
         DataBrokeContract: the sources have no training interaction at all.
     """
+    import torch
+
     from pipeline.data.training_set import load_dataset, load_domain
     from pipeline.models.recommender import SequentialRecommender
     from pipeline.models.spec import ModelSpec, uniform_layers
+    from pipeline.settings import settings
     from pipeline.training.domains import modalities, open_domain
     from pipeline.training.loop import fit
     from pipeline.training.next_item import NextItem
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
+    from pipeline.training.warm_start import UP_TO, continue_from, fetch, learned_up_to, to_replay, write_items
     from pipeline.training.weights import save_model, write_history
 
     if params.width % params.heads:
@@ -90,17 +109,29 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     )
     domains = [open_domain(domain, vectors, spec, device) for domain in data]
     seed_torch(params.seed, "pretrain", "weights")
-    model = SequentialRecommender(spec).to(device)
+    model = SequentialRecommender(spec)
+    start = fetch(settings(), params.start, job.scratch / "start") if params.start else None
+    if start is not None:
+        on_cpu = [open_domain(domain, vectors, spec, torch.device("cpu")) for domain in data]
+        continue_from(start, model, on_cpu)
+    model = model.to(device)
     validation = Validation(domains, params.validation_users, params.seed)
     log.info(
         "backbone of %s parameters on %s; %s validation rows",
         f"{model.n_parameters:,}", device, f"{validation.n_rows:,}",
     )  # fmt: skip
     plan = params.plan("pretrain", params.temperature)
+    sequences = [d.training for d in domains]
+    if start is not None:
+        plan = replace(plan, epochs=params.warm_epochs, learning_rate=params.warm_learning_rate, judge_start=True)
+        sequences = to_replay(domains, start, params.replay, params.seed)
     loss = NextItem(domains, params.full_softmax_items, params.sampled_items)
-    history = fit(model, [d.training for d in domains], loss, validation, plan, job.scratch / "pretrain")
+    history = fit(model, sequences, loss, validation, plan, job.scratch / "pretrain")
     out = outputs["models/backbone"]
-    save_model(out, model, {"stage": "pretrain", "seed": params.seed})
+    about = {"stage": "pretrain", "seed": params.seed, UP_TO: learned_up_to(domains), "start": params.start}
+    save_model(out, model, about)
+    write_items(out, model, domains)
     write_history(out, history)
     found, metrics = found_line(model.n_parameters, history)
-    return Summary(f"{', '.join(spec.domain_names)}: {found}", metrics)
+    began = f"; continued from {params.start[:12]}" if params.start else ""
+    return Summary(f"{', '.join(spec.domain_names)}: {found}{began}", metrics)

@@ -2,7 +2,8 @@
 
 A row is in when it happened before `as_of` *and* was known before `as_of` (`created_at`): a backfill sees what the
 night itself would have seen. Wrong rows are in too, for `validate` to judge. Users and items that only the
-interactions know get rows of their own where the dataset has no table for them (users: always).
+interactions know get rows of their own where the dataset has no table for them (users: always). What the service was
+told since (feedback and listed items) is added to its target domain as one more source (`pipeline/data/feedback.py`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from pydantic import Field
 from pipeline.data.canonical import canonicalise
 from pipeline.data.dataset import WORLD_PREFIX, Dataset, Domain, Source, load_dataset
 from pipeline.data.digests import verify_digests
+from pipeline.data.feedback import SOURCE, read_feedback, with_feedback
 from pipeline.data.partitions import write_rows
 from pipeline.data.pseudonyms import DIGITS, PUBLIC_KEY, pseudonymise, secret_key
 from pipeline.data.schema import EARLIEST, SORTED_BY, TABLES, TableName, schema_of
 from pipeline.data.sources import read_source
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.runs.contract import AsOf, Folders, Job, StageParams, Summary
+from pipeline.settings import settings
 
 log = logging.getLogger(__name__)
 Tables = dict[TableName, pl.DataFrame]
@@ -58,6 +61,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         )
     key = PUBLIC_KEY if _pseudonyms(dataset) == "public" else secret_key()
     rows, best = 0, {}
+    events: set[str] = set()  # of feedback
     first_rows: list[datetime] = []
     sources: dict[str, dict[str, object]] = {}
     for name, tables in _domains(dataset, params):
@@ -66,6 +70,13 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         known = _known_at(tables, params.as_of)
         rows += len(known["interactions"].filter(pl.col("timestamp") >= EARLIEST))
         frames = _pseudonymised(_complete(known), key)
+        pinned = params.sources.get(f"{name}/{SOURCE}")
+        if pinned is not None:
+            frames, added = with_feedback(frames, read_feedback(settings().home, name, pinned), params.as_of)
+            rows += len(added)
+            events |= set(added["event"])
+            place = f"feedback of the service for {name}"
+            sources[f"{name}/{SOURCE}"] = {"place": place, "md5": pinned, "rows": len(added)}
         for table in TABLES:
             frame = frames[table].sort(SORTED_BY[table], nulls_last=False, maintain_order=True)
             write_rows(frame, out / name, table, schema_of(table, frame.columns))
@@ -78,7 +89,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             f"as_of {params.as_of:%Y-%m-%dT%H:%M:%SZ} is not after the first interaction of {dataset.name} "
             f"({min(first_rows):%Y-%m-%dT%H:%M:%SZ}): nothing was known yet; give a later as_of."
         )
-    _write_json(out / "dataset.json", _description(dataset, params))
+    _write_json(out / "dataset.json", _description(dataset, params, events))
     if best:
         _write_json(out / "best_achievable.json", best)
     return Summary(
@@ -192,7 +203,7 @@ def _pseudonyms(dataset: Dataset) -> str:
     return "public" if dataset.world is not None else dataset.pseudonyms
 
 
-def _description(dataset: Dataset, params: Params) -> dict[str, object]:
+def _description(dataset: Dataset, params: Params, of_feedback: set[str]) -> dict[str, object]:
     described: dict[str, object] = {
         "name": dataset.name,
         "clock": dataset.clock,
@@ -202,7 +213,7 @@ def _description(dataset: Dataset, params: Params) -> dict[str, object]:
         "sources": dict(sorted(params.sources.items())),
     }
     if dataset.events is not None:
-        described["events"] = list(dataset.events)
+        described["events"] = [*dataset.events, *sorted(of_feedback - set(dataset.events))]
     return described
 
 

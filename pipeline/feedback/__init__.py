@@ -1,0 +1,1 @@
+"""From what users did to what the next night learns. The files are `pipeline/data/feedback.py`'s matter."""
