@@ -15,6 +15,7 @@ from pipeline.exit_codes import BROKE
 from pipeline.feedback.commands import app as feedback
 from pipeline.lineage.commands import app as lineage
 from pipeline.registry.commands import app as models
+from pipeline.serving.commands import serve
 from pipeline.stack.commands import doctor, down, status, up
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")
@@ -24,7 +25,7 @@ app.add_typer(data, name="data")
 app.add_typer(feedback, name="feedback")
 app.add_typer(models, name="models")
 app.add_typer(lineage, name="lineage")
-for command in (up, down, status, doctor):
+for command in (up, down, status, doctor, serve):
     app.command()(command)
 
 
