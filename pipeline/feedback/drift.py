@@ -111,6 +111,9 @@ def judge(baseline: Baseline, events: pl.DataFrame, days: int) -> Report:
     taken = recent.filter(~pl.col("event").is_in([IMPRESSION, *NEGATIVE_EVENTS]))
     known = baseline.interactions
     since = baseline.as_of - REFERENCE * days * DAY
+    middle = known["timestamp"].median()
+    if isinstance(middle, datetime):  # of a young shop: before them something must be known, or nothing is popular
+        since = max(since, middle)
     before = known.filter(pl.col("timestamp") >= since)
     then = _features(before, known.filter(pl.col("timestamp") < since), baseline.items)
     now = _features(taken, known, baseline.items)

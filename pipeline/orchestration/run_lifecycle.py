@@ -53,6 +53,6 @@ def open_words(dag_run: Any, params: Any) -> list[str]:
         words += ["--set", override]
     if not params["promote"]:
         words += ["--no-promote"]
-    if params.get("reason"):
+    if params["reason"]:
         words += ["--reason", params["reason"]]
     return words

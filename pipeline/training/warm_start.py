@@ -82,9 +82,9 @@ def fetch(settings: Settings, md5: str, into: Path) -> Start:
     files = {file["relpath"]: find(settings, file["md5"]) for file in listing(whole)} if whole else {}
     missing = [name for name, found in files.items() if found is None]
     if not files or missing:
+        what = f"{', '.join(missing)} of it" if missing else "it"
         raise BadConfiguration(
-            f"pretrain.start is {md5}, of which {', '.join(missing) or 'nothing'} is in DVC's cache; fetch it, or set"
-            " pretrain.warm_start=none"
+            f"pretrain.start is {md5}, and {what} is not in DVC's cache; fetch it, or set pretrain.warm_start=none"
         )
     into.mkdir(parents=True, exist_ok=True)
     for name, found in files.items():

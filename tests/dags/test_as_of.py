@@ -11,7 +11,15 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from pipeline.orchestration.run_lifecycle import open_words
 
-FORM = {"as_of": None, "data": None, "targets": None, "overrides": [], "git_ref": "HEAD", "promote": True}
+FORM = {
+    "as_of": None,
+    "data": None,
+    "targets": None,
+    "overrides": [],
+    "git_ref": "HEAD",
+    "promote": True,
+    "reason": None,
+}
 
 
 def as_of_of(run_type: str, run_after: datetime, **form) -> str:

@@ -17,6 +17,8 @@ from airflow.sdk.exceptions import ParamValidationError
         ("overrides", ["pretrain.epochs=3", "seed=8"]),
         ("git_ref", "main"),
         ("promote", False),
+        ("reason", "drift: harbour: item popularity moved"),
+        ("reason", None),
     ],
 )
 def test_good_values_pass(dag, name, value):
@@ -35,6 +37,7 @@ def test_good_values_pass(dag, name, value):
         ("overrides", {"pretrain": 3}),
         ("git_ref", None),
         ("promote", "yes"),
+        ("reason", "x" * 501),
     ],
 )
 def test_bad_values_are_refused(dag, name, value):
