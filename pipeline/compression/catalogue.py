@@ -65,6 +65,11 @@ class ServedCatalogue:
             lacking |= lacks
         return lacking
 
+    def in_common(self, one: int, other: int) -> list[str]:
+        """The attributes that two items share, in the order of the first."""
+        theirs = set(self.attributes[other])
+        return [attribute for attribute in self.attributes[one] if attribute in theirs]
+
     def with_items(
         self, item_ids: Sequence[str], vectors: Array, attributes: Sequence[Sequence[str]]
     ) -> ServedCatalogue:

@@ -76,8 +76,12 @@ class NewItemEncoder:
         return self._session.run(["vectors"], inputs)[0]
 
     def whiten(self, raw: Array) -> Array:
-        """As `embed` does, which keeps what an encoder gives in two bytes a number: float32 [n, in] -> [n, out]."""
-        return self._whitening(raw.astype("<f2").astype(np.float32))
+        """As `embed` does, which keeps what an encoder gives in two bytes a number: float32 [n, in] -> [n, out].
+
+        A row of zeros is an item without text and stays one; whitening alone would give it the mean of all texts.
+        """
+        kept = raw.astype("<f2").astype(np.float32)
+        return self._whitening(kept) * kept.any(axis=1, keepdims=True)
 
 
 def _shaped(array: Array, shape: tuple[int, int], name: str) -> Array:

@@ -21,6 +21,7 @@ import numpy as np
 import onnxruntime as ort
 
 from pipeline.compression.catalogue import ServedCatalogue, read_catalogue, read_item_ids
+from pipeline.compression.explanation import Carrier, carriers
 from pipeline.compression.new_items import NewItemEncoder
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
@@ -61,9 +62,6 @@ class ServedModel:
             raise BadConfiguration(f"{folder} does not hold a served model ({error!r}); run prune again") from error
         self.folder, self._threads = folder, threads
         self._grown: ServedCatalogue | None = None  # the catalogue, where it is not that of the export
-        self._only_asked = ort.RunOptions()
-        # Ranking wants all scores and no top-k, a server the reverse: nobody pays for what he does not ask for.
-        self._only_asked.only_execute_path_to_fetches = True
 
     # the catalogue
 
@@ -144,7 +142,7 @@ class ServedModel:
         inputs = {**self._inputs(histories, profile, profile_attributes), "seen": right_padded(seen)}
         if blocked is not None:
             inputs["blocked"] = np.ascontiguousarray(blocked, dtype=bool)
-        items, scores = self._session.run(["items", "scores"], inputs, self._only_asked)
+        items, scores = self._session.run(["items", "scores"], inputs)
         return np.where(np.isneginf(scores), 0, items)[:, :k], scores[:, :k]
 
     def scores(
@@ -160,7 +158,10 @@ class ServedModel:
             **self._inputs(histories, profile, profile_attributes),
             "seen": np.zeros((len(histories), 1), dtype=np.int64),
         }
-        return self._session.run(["all_scores"], inputs, self._only_asked)[0]
+        return self._run("all_scores", inputs)
+
+    def _run(self, output: str, inputs: Mapping[str, Array]) -> Array:
+        return self._session.run([output], inputs)[0]
 
     def _inputs(
         self, histories: Sequence[Items], profile: Array, attributes: Sequence[Sequence[str]]
@@ -171,6 +172,33 @@ class ServedModel:
             "profile_attributes": padded_bags(attributes, self._profile_buckets),
         }
         return inputs if self._grown is None else inputs | {"vectors": self._grown.vectors}
+
+    def explain(self, history: Items, profile: Array, profile_attributes: Sequence[str], item: int) -> list[Carrier]:
+        """Which past items carried one item, those that did most first; see `explain_all`."""
+        return self.explain_all(history, profile, profile_attributes, [item])[0]
+
+    def explain_all(
+        self, history: Items, profile: Array, profile_attributes: Sequence[str], items: Items
+    ) -> list[list[Carrier]]:
+        """Which of a user's past items carried each of `items`, in one call of the graph; see `carriers`.
+
+        Args:
+            history: item indices, chronological; empty: nothing can have carried anything.
+            profile: float32 [P].
+            profile_attributes: of the user.
+            items: item indices, e.g. what `recommend` gave.
+
+        Raises:
+            BadConfiguration: the model was exported before catalogues could grow.
+        """
+
+        def score(histories: Sequence[Items], vectors: Array) -> Array:
+            n = len(histories)
+            profiles = np.broadcast_to(np.asarray(profile), (n, len(self.profile_features)))
+            inputs = self._inputs(histories, profiles, [profile_attributes] * n)
+            return self._run("all_scores", inputs | {"seen": np.zeros((n, 1), dtype=np.int64), "vectors": vectors})
+
+        return carriers(score, self.catalogue.vectors, history[-self.max_length :], items)
 
     # new items
 
