@@ -135,15 +135,15 @@ def judge(baseline: Baseline, events: pl.DataFrame, days: int) -> Report:
 def measure_online(recent: pl.DataFrame) -> Online:
     """HR@10 and fallbacks, from impressions and what was taken under the same request id.
 
-    An impression's context may say its `position` (from 0) and the `source` of the answer.
+    The service adds to an event's context what it knows of the answer: its `source`, and the item's `rank` (from 1).
     """
     said = recent.filter(pl.col("request_id").is_not_null()).with_columns(
-        position=pl.col("context").str.json_path_match("$.position").cast(pl.Int64, strict=False),
+        rank=pl.col("context").str.json_path_match("$.rank").cast(pl.Int64, strict=False),
         source=pl.col("context").str.json_path_match("$.source"),
     )
     shown = said.filter(pl.col("event") == IMPRESSION)
     requests = shown.group_by("request_id").agg(pl.col("source").drop_nulls().first())
-    first_ten = shown.filter(pl.col("position").fill_null(0) < 10).select("request_id", "item_id").unique()
+    first_ten = shown.filter(pl.col("rank").fill_null(1) <= 10).select("request_id", "item_id").unique()
     taken = said.filter(~pl.col("event").is_in([IMPRESSION, *NEGATIVE_EVENTS])).select("request_id", "item_id").unique()
     hits = first_ten.join(taken, on=["request_id", "item_id"], how="semi")["request_id"].unique()
     models = requests.filter(pl.col("source").fill_null("model") == "model")

@@ -22,9 +22,10 @@ from pipeline.serving.users import Happened, micros
 log = logging.getLogger("pipeline.serving")
 
 INSERT = """
-insert into feedback (event_id, target, user_id, item_id, event, value, happened_at, context, request_id)
-select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::timestamptz[],
-                     %s::jsonb[], %s::text[])
+insert into feedback (event_id, target, user_id, item_id, event, value, happened_at, context, request_id, received_at)
+select a, b, c, d, e, f, g, h, i, coalesce(j, now())
+from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::timestamptz[],
+            %s::jsonb[], %s::text[], %s::timestamptz[]) as sent(a, b, c, d, e, f, g, h, i, j)
 on conflict (event_id) do nothing returning event_id
 """
 NEWEST = """
@@ -50,6 +51,7 @@ class Row(NamedTuple):
     happened_at: datetime
     context: dict[str, Any] | None
     request_id: str | None
+    received_at: datetime | None = None  # None: now; a simulated world has a clock of its own
 
 
 class Feedback:

@@ -248,6 +248,7 @@ class Service:
                 event.happened_at or now,
                 self._context(event),
                 event.request_id,
+                (event.happened_at or now) if self._simulates else None,
             )
             for event in events
         ]

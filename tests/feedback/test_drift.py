@@ -90,10 +90,10 @@ def test_the_same_world_is_quiet_and_another_is_not() -> None:
 def test_online_figures_from_impressions(home: Settings, send: Send) -> None:
     for number in range(4):
         source = "model" if number < 3 else "popularity"
-        for position, item in enumerate([*ITEMS[:11]]):
-            context = Jsonb({"position": position, "source": source})
+        for rank, item in enumerate(ITEMS[:11], 1):
+            context = Jsonb({"rank": rank, "source": source})
             at = NOON + timedelta(minutes=number)
-            send(f"i{number}-{position}", "impression", at, item_id=item, request_id=f"r{number}", context=context)
+            send(f"i{number}-{rank}", "impression", at, item_id=item, request_id=f"r{number}", context=context)
     send("hit", request_id="r0", item_id=ITEMS[3])
     send("eleventh", request_id="r1", item_id=ITEMS[10])
     send("refused", "dislike", request_id="r2", item_id=ITEMS[0])
