@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # A client's clock may be this much ahead of the service's: its event was then known when it happened.
 CLOCK_SKEW = timedelta(minutes=5)
+KEEP_SECONDS = 86_400.0
 ORDER = ["user_id", "timestamp", "item_id", "event", "event_id"]
 QUARANTINE_SCHEMA = pa.schema([*EVENT_SCHEMA, ("rule", pa.string())])
 
@@ -192,7 +194,19 @@ def _commit(connection: psycopg.Connection, folder: Path, target: str) -> bool:
     state = {"days": {str(day): sha for day, sha in days}, "items": items}
     if state != before:
         write_whole(folder / CLOSED, (json.dumps(state, indent=1, sort_keys=True) + "\n").encode())
+        _tidy(folder, {*state["days"].values(), items})
     return bool(items != before["items"])
+
+
+def _tidy(folder: Path, current: set[str | None]) -> None:
+    """Remove versions that are not current any more and that no run was opened with; an hour makes one of each day."""
+    versions = folder / "versions"
+    opened = [json.loads(path.read_text("utf-8")) for path in versions.glob("*.json")]
+    pinned = {sha for one in opened for sha in (*one["days"].values(), one["items"])}
+    for path in versions.glob("*.parquet"):
+        # a run that is being opened right now has read the state before this one
+        if path.stem not in pinned | current and path.stat().st_mtime < time.time() - KEEP_SECONDS:
+            path.unlink()
 
 
 def _close_items(connection: psycopg.Connection, folder: Path, target: str) -> str | None:

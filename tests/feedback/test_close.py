@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from psycopg.types.json import Jsonb
 
-from pipeline.data.feedback import feedback_folder, read_feedback
+from pipeline.data.feedback import closed_state, feedback_digests, feedback_folder, read_feedback
 from pipeline.data.schema import read_table
 from pipeline.exit_codes import DataBrokeContract
 from pipeline.feedback.check import check_partitions
@@ -142,6 +143,23 @@ def test_what_breaks_the_contract_goes_to_quarantine(home: Settings, send: Send)
     assert sorted(rules) == [("blank", "item_id_blank"), ("from the future", "created_before_timestamp")]
     with pytest.raises(DataBrokeContract, match=r"harbour 2026-01-02: 2 of 4 events \(50.0%\)"):
         check_partitions(home)
+
+
+def test_versions_that_nobody_reads_go_away(home: Settings, send: Send) -> None:
+    versions = feedback_folder(home.home, "harbour") / "versions"
+    for number in range(3):
+        send(f"e{number}", happened_at=NOON + timedelta(minutes=number))
+        close_feedback(home)
+        if number == 0:
+            feedback_digests(home.home, ["harbour"], NOON + timedelta(days=1))  # a run was opened with this one
+    assert len(list(versions.glob("*.parquet"))) == 3
+    for path in versions.glob("*.parquet"):
+        os.utime(path, (0, 0))
+    pinned = json.loads(next(versions.glob("*.json")).read_text())["days"]["2026-01-02"]
+    send("e3", happened_at=NOON + timedelta(hours=1))
+    close_feedback(home)
+    current = closed_state(versions.parent)["days"]["2026-01-02"]
+    assert {path.stem for path in versions.glob("*.parquet")} == {pinned, current}
 
 
 def test_an_altered_partition_is_found(home: Settings, send: Send) -> None:
