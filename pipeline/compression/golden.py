@@ -1,15 +1,16 @@
 """One request and its answer, written down when a model is exported: whoever loads the model later asks it again.
 
-    "golden": {"history": ["i7", …], "profile": [0.1, …], "attributes": ["city:1"], "items": ["i3", …], "scores": […]}
+    "golden": {"history": ["i7", …], "profile": [0.1, …], "attributes": ["golden:1"], "items": ["i3", …], "scores": […]}
 
 The answer is torch's. A runtime, a processor or a download that changes what the graph computes is seen before users
-see it.
+see it. The request is drawn, not taken from a user: a model's folder is kept for ever and goes to many places.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.compression.export import ServedGraph
@@ -21,11 +22,12 @@ K = 10
 
 
 def golden_request(graph: ServedGraph, data: DomainData, max_length: int) -> dict[str, Any]:
-    """The request of the held-out user with the longest history, and torch's answer; seen items are not returned.
-
-    No user's id is in it. Where a domain has nobody, the request is that of nobody.
-    """
-    history, profile, attributes = _request(data)
+    """A drawn request, and torch's answer; seen items are not returned."""
+    draws = np.random.default_rng(0)
+    n_seen = min(max_length, data.n_items // 2)
+    history = (1 + draws.permutation(data.n_items)[:n_seen]).tolist()
+    profile = draws.uniform(0, 1, len(data.profile_feature_names)).round(3).tolist()  # about the range of the features
+    attributes = ["golden:1", "golden:2"]  # hashed like any other
     with torch.inference_mode():
         items, scores, _ = graph(
             torch.from_numpy(left_padded([history], max_length)),
@@ -44,13 +46,3 @@ def golden_request(graph: ServedGraph, data: DomainData, max_length: int) -> dic
         "scores": [score for score, real in zip(scores[0, :K].tolist(), left, strict=True) if real],
     }
 
-
-def _request(data: DomainData) -> tuple[list[int], list[float], list[str]]:
-    for split in ("validation", "test"):
-        holdout = data.holdout(split)
-        if len(holdout):
-            row = int(holdout.history_lengths.argmax())
-            user = int(holdout.user_index[row])
-            history = holdout.history(row)[0][-max(1, data.n_items // 2) :].tolist()
-            return history, data.profile_features[user].tolist(), data.user_attributes[user]
-    return [], [0.0] * len(data.profile_feature_names), []

@@ -52,8 +52,9 @@ def at_sequence_start(
     """Take a user's history in `domain` out of what the online store knows now.
 
     A model reads profiles as they were one microsecond before the first interaction in the domain that it ranks for
-    (`training_tables.user_entities`): what the user did there stands in the sequence, not in the profile. The online
-    store only has the newest state, so what was done elsewhere since then cannot be taken out; it counts as of today.
+    (`training_tables.user_entities`): what the user did there stands in the sequence, not in the profile. Domains that
+    the user came to later are taken out too. Of a domain that the user was in already, the online store only has the
+    newest state: what was done there since then cannot be taken out, and counts.
 
     Args:
         domain: that is ranked for.
@@ -64,6 +65,8 @@ def at_sequence_start(
     known = {name: row for name, row in activity.items() if row is not None and row.get("n_interactions") is not None}
     own = known.pop(domain, None)
     starts = [moment for moment in (own["first_time"] if own else None, first_time) if moment is not None]
+    began = min([now, *(start - 1 for start in starts)])
+    known = {name: row for name, row in known.items() if row["first_time"] <= began}
     footprint = None
     if known:
         footprint = {
@@ -72,7 +75,7 @@ def at_sequence_start(
             "first_time": min(row["first_time"] for row in known.values()),
             "last_time": max(row["last_time"] for row in known.values()),
         }
-    return Opening(footprint, known, min([now, *(start - 1 for start in starts)]))
+    return Opening(footprint, known, began)
 
 
 def profile_vector(

@@ -99,7 +99,7 @@ def _slices(served: Mapping[str, Any], rows: Mapping[str, Any], guard_users: int
 
 
 def _limits(metrics: Mapping[str, Any], served: Mapping[str, Any], made: Made, guard_users: int) -> Iterator[str]:
-    yield f"- It knows nothing that happened at or after {made.as_of}; an item published later cannot be recommended."
+    yield f"- It knows nothing that happened at or after {made.as_of}; newer items are placed by content alone."
     yield "- Measured offline on one held-out item per user: not what users did when they were shown its ranking."
     few = [part for part, found in served["slices"].items() if found["n"] < guard_users]
     if few:

@@ -210,3 +210,6 @@ def test_vectors_the_user_brings_and_the_description_pass_through(tmp_path):
     about = json.loads((training / "dataset.json").read_text())
     assert about["targets"] == ["stall"] and about["events"] == ["purchase", "view"]
     assert about["domains"]["stall"]["n_items"] == 12
+    # what a server has to know beside a model: see prune.what_a_server_knows
+    assert (about["project"], about["half_life_days"], about["history_length"]) == ("handmade", 30.0, 50)
+    assert set(about["domains"]["stall"]["value_scale"]) == {"mean", "spread"}

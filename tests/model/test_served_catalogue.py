@@ -132,7 +132,7 @@ def test_the_most_popular(data, served):
 
 def test_the_golden_request(chain, served, data, folder, tmp_path):
     golden = served.about["golden"]
-    assert golden["items"]
+    assert len(golden["items"]) == 10
     assert not set(golden["items"]) & set(golden["history"])
     assert served.golden_ok()
     vectors, attributes = as_new(served, data, chain, [5])
@@ -260,3 +260,20 @@ def test_the_training_set_must_say_what_a_server_needs(chain, tmp_path):
     with pytest.raises(BadConfiguration, match="does not say pseudonyms"):
         what_a_server_knows(copy.root / "training", copy.root / "vectors")
     assert load_domain(copy.root / "training", "t").n_items
+
+
+def test_mlflow_serves_the_graph_as_it_is(folder, served, data, tmp_path):
+    """`vectors` and `blocked` have defaults: MLflow's own scoring server is asked for no catalogue."""
+    import mlflow.pyfunc
+
+    from pipeline.registry.registration import _as_mlflow_model
+
+    model = mlflow.pyfunc.load_model(str(_as_mlflow_model(folder, tmp_path / "model")))
+    asked = {
+        "history": np.array([[1, 2, 3]]),
+        "profile": data.profile_features[:1],
+        "profile_attributes": np.zeros((1, 1), dtype=np.int64),
+        "seen": np.array([[1, 2, 3]]),
+    }
+    items, _ = served.recommend([[1, 2, 3]], data.profile_features[:1], [[]], [[1, 2, 3]], 5)
+    assert model.predict(asked)["items"][:, :5].tolist() == items.tolist()

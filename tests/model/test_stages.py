@@ -17,7 +17,7 @@ from pipeline.settings import CHECKOUT
 from tests.training_data import OUTPUT, Chain, rewrite_without_training, write_training_set
 
 FILES = {
-    "models/backbone": {"model.safetensors", "model.json", "history.jsonl"},
+    "models/backbone": {"model.safetensors", "model.json", "history.jsonl", "items.parquet"},
     "models/teacher": {"model.safetensors", "model.json", "history.jsonl"},
     "models/student": {"model.safetensors", "model.json", "history.jsonl"},
     "models/served": {

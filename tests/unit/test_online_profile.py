@@ -154,3 +154,6 @@ def test_where_a_sequence_begins():
     assert at_sequence_start("shop", {"shop": {"n_interactions": None, "first_time": None}}, 1000).footprint is None
     both = at_sequence_start("market", {"shop": row, "stall": row | {"first_time": 50, "n_interactions": 5}}, 1000)
     assert both.footprint == {"n_interactions": 7, "n_domains": 2, "first_time": 50, "last_time": 900}
+    # came to the shop only after the stall
+    later = at_sequence_start("stall", {"shop": row, "stall": row | {"first_time": 50}}, 1000)
+    assert (later.footprint, later.activity, later.now) == (None, {}, 49)

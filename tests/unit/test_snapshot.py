@@ -171,6 +171,7 @@ def test_order_without_a_clock(tmp_path: Path) -> None:
     assert rows["timestamp"].diff().drop_nulls().to_list() == [timedelta(seconds=1)] * 2
     described = json.loads((taken / "dataset.json").read_text())
     assert (described["clock"], described["protocol"]) == ("order", "leave_one_out")
+    assert described["pseudonyms"] == "keyed"
     assert described["domains"] == {"shop": {"role": ["source", "target"]}}
 
 
