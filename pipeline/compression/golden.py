@@ -45,4 +45,3 @@ def golden_request(graph: ServedGraph, data: DomainData, max_length: int) -> dic
         "items": [data.item_ids[item] for item, real in zip(items[0, :K].tolist(), left, strict=True) if real],
         "scores": [score for score, real in zip(scores[0, :K].tolist(), left, strict=True) if real],
     }
-
