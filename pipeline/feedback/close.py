@@ -191,10 +191,11 @@ def _commit(connection: psycopg.Connection, folder: Path, target: str) -> bool:
     ).fetchall()
     before = closed_state(folder)
     items = _close_items(connection, folder, target)
-    state = {"days": {str(day): sha for day, sha in days}, "items": items}
+    current = {str(day): sha for day, sha in days}
+    state = {"days": current, "items": items}
     if state != before:
         write_whole(folder / CLOSED, (json.dumps(state, indent=1, sort_keys=True) + "\n").encode())
-        _tidy(folder, {*state["days"].values(), items})
+        _tidy(folder, {*current.values(), items})
     return bool(items != before["items"])
 
 

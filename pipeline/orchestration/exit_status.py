@@ -24,7 +24,7 @@ def raise_for_exit_code(code: int, what: str) -> None:
         return
     meaning = f"{what} ended with {code} ({MEANING.get(code, 'unknown')}); the sentence that says why stands above"
     if code == NOT_PROMOTED:
-        raise AirflowSkipException(f"{what} finished; nothing was promoted")
+        raise AirflowSkipException(f"{what} finished with 99: nothing was promoted, or there was nothing new")
     if code in NEVER_RETRIED:
         raise AirflowFailException(meaning)
     if code in (KILLED, TERMINATED):

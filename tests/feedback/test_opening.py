@@ -1,16 +1,20 @@
-"""`pretrain.warm_start=champion`: resolved into an md5 when the run is opened."""
+"""What a run's opening pins: the champion's backbone for `pretrain.warm_start=champion`, and closed feedback."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from pipeline.exit_codes import BadConfiguration
+from pipeline.feedback.close import close_feedback
 from pipeline.lineage.cache import find
 from pipeline.runs.warm_start import champion_backbone
 from pipeline.runs.workspace import RunRequest, _effective_params
 from pipeline.settings import CHECKOUT, Settings
 from tests.feedback.champions import promote
+from tests.feedback.conftest import NOON, Send
 
 
 @pytest.fixture
@@ -34,6 +38,17 @@ def test_it_is_the_backbone_of_the_run_that_made_the_champion(home: Settings, ba
     assert found is not None
     found.unlink()  # collected: the night is from scratch, and says so
     assert champion_backbone(home, ["meadow"]) is None
+
+
+def test_closed_feedback_is_pinned_when_a_run_is_opened(home: Settings, send: Send) -> None:
+    request = RunRequest("r", as_of=NOON + timedelta(days=2), data="world:tiny")
+    assert _effective_params(home, CHECKOUT, request)["sources"] == {}
+    send("e1")
+    send("e2", target="orchard", happened_at=NOON + timedelta(days=5))  # a day that this run may not know
+    close_feedback(home)
+    assert set(_effective_params(home, CHECKOUT, request)["sources"]) == {"harbour/feedback"}
+    with pytest.raises(BadConfiguration, match="no moment"):
+        _effective_params(home, CHECKOUT, RunRequest("r", data="world:tiny", overrides=("as_of=someday",)))
 
 
 def test_it_becomes_a_parameter_of_the_run(home: Settings, backbone: Path) -> None:
