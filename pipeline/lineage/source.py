@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.exit_codes import BadConfiguration
 from pipeline.lineage.names import nearest
-from pipeline.lineage.touched import Place, Touched, places, stand, touched
+from pipeline.lineage.touched import Place, Touched, stand, touched
 
 if TYPE_CHECKING:
     import psycopg
@@ -63,24 +63,21 @@ def source_lineage(
     names = [n for n in known if n == name or n.startswith(f"{name}/")] or _at_place(connection, name)
     if not names:
         raise BadConfiguration(f"no run has read a source {name!r}; {nearest(name, known)}")
+    _hold(connection, names, since, until)
     stand(
         connection,
         """
-        select o.attempt, o.path || '/' || p.path, e.file, o.tree
-        from paths p join entries e on e.path = p.id join files f on f.id = e.file
-        join outputs o on o.tree = e.tree and o.path = %(raw)s
-        where (p.path = any(%(files)s) or p.path ~ %(parts)s)
-          and (f.first is null or ((%(until)s::timestamptz is null or f.first < %(until)s)
-                               and (%(since)s::timestamptz is null or f.last >= %(since)s)))
+        select o.attempt, o.path, null, o.tree from outputs o
+        where o.path = %(raw)s and o.tree in (select tree from held)
         """,
-        {
-            "raw": RAW, "since": since, "until": until,
-            "files": [f"{n}.parquet" for n in names],
-            "parts": "^(" + "|".join(re.escape(n) for n in names) + ")/[^/]+$",
-        },
-    )  # fmt: skip
+        {"raw": RAW},
+    )
     undated = connection.execute(
-        "select distinct s.path from standing s join files f on f.id = s.file where f.first is null order by 1"
+        """
+        select distinct %s || '/' || p.path from held join files f on f.id = held.file join paths p on p.id = held.path
+        where f.first is null order by 1
+        """,
+        (RAW,),
     )
     versions = connection.execute(
         """
@@ -95,10 +92,53 @@ def source_lineage(
         since=since,
         until=until,
         versions=tuple(SourceVersion(*row) for row in versions),
-        places=places(connection),
+        places=_places(connection),
         undated=tuple(path for (path,) in undated),
         touched=touched(connection),
     )
+
+
+def _hold(connection: psycopg.Connection, names: list[str], since: datetime | None, until: datetime | None) -> None:
+    """Fill `held` with the files of the sources' tables in every snapshot: numbers alone, there are many of them."""
+    connection.execute("drop table if exists held")
+    connection.execute("create temporary table held (path integer, file integer, tree integer) on commit drop")
+    connection.execute(
+        """
+        insert into held
+        select e.path, e.file, e.tree from paths p join entries e on e.path = p.id join files f on f.id = e.file
+        where (p.path = any(%(files)s) or p.path ~ %(parts)s)
+          and e.tree in (select tree from outputs where path = %(raw)s)
+          and (f.first is null or ((%(until)s::timestamptz is null or f.first < %(until)s)
+                               and (%(since)s::timestamptz is null or f.last >= %(since)s)))
+        """,
+        {
+            "raw": RAW, "since": since, "until": until,
+            "files": [f"{n}.parquet" for n in names],
+            "parts": "^(" + "|".join(re.escape(n) for n in names) + ")/[^/]+$",
+        },
+    )  # fmt: skip
+    connection.execute("analyze held")
+
+
+def _places(connection: psycopg.Connection) -> tuple[Place, ...]:
+    rows = connection.execute(
+        """
+        with reading as materialized (
+            select distinct s.tree, r.id, r.as_of from standing s
+            join attempts a on a.id = s.attempt join runs r on r.id = a.run
+        ), nights as (
+            select path, count(*) as runs, min(as_of) as first, max(as_of) as last
+            from (select distinct held.path, reading.id, reading.as_of from held join reading using (tree)) once
+            group by path
+        ), contents as (
+            select path, count(*) as files from (select distinct path, file from held) once group by path
+        )
+        select %s || '/' || p.path, files, runs, first, last
+        from nights join contents using (path) join paths p on p.id = nights.path order by 1
+        """,
+        (RAW,),
+    )
+    return tuple(Place(*row) for row in rows)
 
 
 def _at_place(connection: psycopg.Connection, place: str) -> list[str]:
