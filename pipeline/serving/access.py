@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import time
@@ -22,9 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.exit_codes import BadConfiguration
 
+log = logging.getLogger("pipeline.serving")
+
 Role = Literal["recommend", "feedback", "items", "admin"]
 ROLES: tuple[str, ...] = get_args(Role)
 EVERY = "*"
+LOOK_SECONDS = 1.0  # between looks at the file's time
 DEFAULT_RATE = 5000.0  # requests a second: against a caller gone wild, not against load
 
 
@@ -85,17 +89,19 @@ class Access:
         BadConfiguration: the file cannot be read or made, or is not what it should be.
         """
         self.path = path
+        self._looked = 0.0
         self._stamp: tuple[int, int] | None = None
         self._callers: dict[bytes, Caller] = {}
         make_keys(path)
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the file if it has changed; callers that stay keep their buckets' rates, not their tokens.
+        """Read the file if it has changed; every bucket is full again then.
 
         Raises:
             BadConfiguration: it is broken; the keys of before stay.
         """
+        self._looked = time.monotonic()
         try:
             status = self.path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
@@ -116,6 +122,11 @@ class Access:
 
     def caller(self, key: bytes) -> Caller | None:
         """Whose key it is. Looked up by its hash: the time it takes says nothing of the keys."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            try:
+                self.refresh()
+            except BadConfiguration as fault:  # told once: the file is read again when it changes again
+                log.error("the keys of before stay", extra={"fields": {"why": str(fault)}})
         return self._callers.get(_digest(key)) if key else None
 
 

@@ -45,7 +45,7 @@ log = logging.getLogger("pipeline.serving")
 
 DEGRADED = "X-Warmstart-Degraded"
 REF = "#/components/schemas/{model}"
-Target = Annotated[str, Path(description="a target domain, e.g. `harbour`", max_length=256)]
+Target = Annotated[str, Path(description="a target domain, e.g. `harbour`")]
 Body = TypeVar("Body", bound=Message)
 REASONS = {
     400: "The request is no HTTP that can be read",

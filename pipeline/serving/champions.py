@@ -139,8 +139,9 @@ class Champions:
                 return False, f"it will be from {item.available_from} on"
             try:
                 self._swap(champion.grown_to(grown(champion.base, self._items[target], self._encode)))
-            except StageError as fault:
-                log.error("a new item could not be encoded", extra={"fields": {"target": target, "why": str(fault)}})
+            except Exception as fault:  # the item is kept: the next champion may know what to do with it
+                fields = {"target": target, "why": str(fault)}
+                log.error("a new item could not be encoded", extra={"fields": fields}, exc_info=fault)
                 return False, f"{champion.label} cannot encode it: {fault}"
         return True, None
 

@@ -6,9 +6,10 @@ models here are the documentation, and the tests hold every answer against them.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 MOST_ITEMS = 100  # of one answer
 MOST_EVENTS = 1000  # of one batch
@@ -23,6 +24,19 @@ Short = Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")]
 Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
 Real = Annotated[float, Field(allow_inf_nan=False, ge=-1e300, le=1e300)]
 Scalar = Annotated[bool | Whole | Real | Short | None, Field(union_mode="left_to_right")]
+# 10.0 is the integer 10 in JSON, and "10" is none
+Count = Annotated[int, BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    # PostgreSQL takes no offset of 16 hours or more
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as fault:
+        raise ValueError("there is no such moment in UTC, it lies before the year 1 or after 9999") from fault
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Event = Literal["impression", "click", "purchase", "rating", "dislike"]
 Source = Literal["model", "profile", "popularity"]
 
@@ -48,7 +62,7 @@ class RecommendRequest(Message):
         max_length=1000,
         description="items, oldest first: an anonymous visitor's, or what this user did since the last feedback",
     )
-    k: int = Field(10, ge=1, le=MOST_ITEMS, description="items wanted")
+    k: Count = Field(10, ge=1, le=MOST_ITEMS, description="items wanted")
     exclude_seen: bool = Field(True, description="leave out what is in the history")
     filter: list[Attribute] = Field(
         default_factory=list, max_length=32, description="attributes that an item must have, all of them"
@@ -76,7 +90,7 @@ class FeedbackEvent(Message):
     item_id: Id
     event: Event
     value: Real | None = Field(None, description="e.g. the stars of a rating")
-    happened_at: AwareDatetime | None = Field(None, description="with its offset; now when left out", strict=False)
+    happened_at: Moment | None = Field(None, description="with its offset; now when left out", strict=False)
     request_id: Name | None = Field(None, description="of the recommendation that it follows")
     context: dict[Name, Scalar] | None = Field(None, max_length=32, description="kept as it is")
 
@@ -115,7 +129,7 @@ class NewItem(Message):
     item_id: Id
     text: Text | None = Field(None, description="title and description")
     attributes: list[Attribute] = Field(default_factory=list, max_length=256)
-    available_from: AwareDatetime | None = Field(None, description="not recommended before it", strict=False)
+    available_from: Moment | None = Field(None, description="not recommended before it", strict=False)
 
     model_config = ConfigDict(
         extra="forbid",
@@ -133,8 +147,11 @@ class Carrier(BaseModel):
     """A past item that carried a recommendation."""
 
     item_id: str
-    share: float = Field(description="by how much the score falls when this item is taken out of the history")
-    similarity: float | None = Field(None, description="cosine of the two items' vectors: what they have in common")
+    share: float = Field(
+        description="by how much the score falls when this item is left out of the history (occlusion)"
+    )
+    similarity: float = Field(description="cosine of the two items' vectors: content, and who chose them")
+    attributes: list[str] = Field(description="that both items have")
 
 
 class Recommendation(BaseModel):

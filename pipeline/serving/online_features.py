@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from psycopg.errors import UndefinedTable
+
 from pipeline.features.feast_import import import_feast
 from pipeline.features.online_store import SERIALIZATION_VERSION, online_store_config
 from pipeline.features.store import JOIN_KEYS, feature_repository
@@ -97,7 +99,11 @@ class OnlineFeatures:
             EntityKey(join_keys=JOIN_KEYS[view], entity_values=[Value(string_val=key[k]) for k in JOIN_KEYS[view]])
             for key in keys
         ]
-        rows = self._store.online_read(self._config(project), self._views[view], asked)
+        wanted = [feature.name for feature in self._views[view].features]
+        try:
+            rows = self._store.online_read(self._config(project), self._views[view], asked, wanted)
+        except UndefinedTable:  # no run has materialised this project yet
+            return [None] * len(keys)
         return [None if row is None else {name: _python(value) for name, value in row.items()} for _, row in rows]
 
     def _open(self) -> None:

@@ -12,8 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from pipeline.data.pseudonyms import PUBLIC_KEY, pseudonym, secret_key
 from pipeline.data.sequences import Array
+from pipeline.features.feast_import import import_feast
 from pipeline.lineage.database import index_url
 from pipeline.serving.access import Access, keys_path
 from pipeline.serving.champion import Champion, Question
@@ -30,6 +33,7 @@ from pipeline.settings import Settings
 log = logging.getLogger("pipeline.serving")
 
 REMEMBERED = 20_000  # answers whose origin feedback on them is told
+CARRIERS = 5  # past items that an explanation names for each item
 NOBODY = User()
 
 
@@ -68,6 +72,7 @@ class Service:
 
     def start(self) -> None:
         """Begin to load champions; requests are answered as soon as the first is there."""
+        import_feast()  # here, since it hides torch from everybody while it is imported
         self.champions.start()
         self._writing.submit(self.users.warm)
 
@@ -206,13 +211,21 @@ class Service:
     async def _because(
         self, champion: Champion, history: list[int], profile: Array, attributes: Sequence[str], rows: list[int]
     ) -> list[list[dict[str, Any]]]:
+        ids, has = champion.item_ids, champion.model.catalogue.attributes
+
         def explain() -> list[list[dict[str, Any]]]:
+            found = champion.model.explain_all(history, profile, attributes, rows)
             return [
                 [
-                    {"item_id": champion.item_ids[row], "share": float(share), "similarity": float(similarity)}
-                    for row, share, similarity in champion.model.explain(history, profile, attributes, item)  # type: ignore[attr-defined]
+                    {
+                        "item_id": ids[one.row],
+                        "share": one.share,
+                        "similarity": one.similarity,
+                        "attributes": [attribute for attribute in has[one.row] if attribute in has[item]],
+                    }
+                    for one in carriers[:CARRIERS]
                 ]
-                for item in rows
+                for item, carriers in zip(rows, found, strict=True)
             ]
 
         return await asyncio.get_running_loop().run_in_executor(self._writing, explain)
@@ -252,7 +265,10 @@ class Service:
             )
             for event in events
         ]
-        fresh = await self.feedback.write(rows)
+        try:
+            fresh = await self.feedback.write(rows)
+        except psycopg.DataError as fault:
+            raise Refused(422, f"PostgreSQL cannot keep this: {fault.diag.message_primary}", ["body"]) from fault
         told["events"], told["fresh"] = len(rows), len(fresh)
         left = set(fresh)
         for row in rows:

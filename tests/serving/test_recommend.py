@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import httpx
 import numpy as np
 
 from pipeline.compression.served_model import ServedModel
@@ -76,16 +79,29 @@ def test_a_wrong_field_is_named(served):
     assert served.client.post("/v1/t/recommend", content=b"{").status_code == 422
 
 
+def test_an_explanation_names_the_past_items_that_carried_an_item_and_what_they_share(served, folders):
+    answer = recommend(served, session=["t-3", "t-7", "t-8"], k=3, explain=True)
+    model = ServedModel(folders(1))
+    history = [model.item_index[item] for item in ("t-3", "t-7", "t-8")]
+    for item in answer["items"]:
+        row = model.item_index[item["item_id"]]
+        expected = model.explain(history, np.zeros(2, np.float32), [], row)
+        assert [one["item_id"] for one in item["because"]] == [model.item_ids[one.row] for one in expected]
+        np.testing.assert_allclose(
+            [one["share"] for one in item["because"]], [one.share for one in expected], rtol=1e-4
+        )
+        shared = set(model.catalogue.attributes[row]) & set(model.catalogue.attributes[expected[0].row])
+        assert set(item["because"][0]["attributes"]) == shared
+    nobody = recommend(served, explain=True)
+    assert "because" not in nobody["items"][0] and "without a history" in nobody["notes"][0]
+
+
 def test_more_than_the_model_gives_is_said(served):
     answer = recommend(served, session=["t-1"], k=100)
     assert len(answer["items"]) == 20 and answer["notes"] == ["this model gives 20 items at most"]
 
 
 def test_requests_at_once_share_calls_and_are_answered_each_its_own(served):
-    import asyncio
-
-    import httpx
-
     alone = {i: ids(recommend(served, session=[f"t-{i}"], k=1 + i % 5)) for i in range(1, 25)}
 
     async def ask():
