@@ -26,7 +26,7 @@ from pipeline.features.encoders import Hashing, MiniLM
 log = logging.getLogger(__name__)
 
 TextEncoder = Callable[[Sequence[str]], Array]  # n texts -> float32 [n, width]; zeros for a text of white space alone
-BATCH = 32
+BATCH = 8  # 256 wordpieces each: a server has a few hundred MB to spare, and mostly one text
 PATIENCE_S = 300.0
 
 
