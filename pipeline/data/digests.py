@@ -22,12 +22,12 @@ from pathlib import Path
 
 from pipeline.data.dataset import WORLD_PREFIX, Dataset, Source, load_dataset
 from pipeline.data.feedback import is_feedback
+from pipeline.data.file_md5 import file_md5
 from pipeline.data.pseudonyms import key_fingerprint, secret_key
 from pipeline.data.schema import TABLES
 from pipeline.exit_codes import BadConfiguration
 from pipeline.settings import settings
 
-CHUNK = 1 << 22  # bytes
 KEY = "pseudonyms"
 
 
@@ -112,7 +112,7 @@ class _Memory:
             state = path.stat()
             key = f"{path.absolute()}|{state.st_size}|{state.st_mtime_ns}"
             if key not in self.known:
-                self.known[key] = _md5(path)
+                self.known[key] = file_md5(path)
                 self.changed = True
         except FileNotFoundError as error:
             raise BadConfiguration(f"{path} does not exist.") from error
@@ -128,11 +128,3 @@ class _Memory:
             draft = self.file.with_name(f"{self.file.name}.{os.getpid()}")
             draft.write_text(json.dumps(self.known, indent=0, sort_keys=True))
             draft.replace(self.file)
-
-
-def _md5(path: Path) -> str:
-    whole = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            whole.update(block)
-    return whole.hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from pipeline.data.file_md5 import file_md5
 from pipeline.exit_codes import BadConfiguration
 from pipeline.lineage.names import nearest, run_named
 from pipeline.lineage.touched import Place, Touched, keep_standing, places, stand, touched
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import psycopg
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
-CHUNK = 1 << 20
 BY_MD5 = """
     select o.attempt, o.path || '/' || p.path, f.id, o.tree
     from files f join entries e on e.file = f.id join paths p on p.id = e.path join outputs o on o.tree = e.tree
@@ -74,21 +73,12 @@ def file_lineage(connection: psycopg.Connection, asked: str, run: str | None = N
     return FileLineage(asked, contents, places(connection), touched(connection))
 
 
-def hash_file(path: Path) -> str:
-    """md5 of a file, as DVC takes it."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _stand(connection: psycopg.Connection, asked: str, run: str | None) -> bool:
     on_disk = Path(asked).expanduser()
     if MD5.fullmatch(asked):
         stand(connection, BY_MD5, {"md5": asked})
     elif on_disk.is_file():
-        stand(connection, BY_MD5, {"md5": hash_file(on_disk)})
+        stand(connection, BY_MD5, {"md5": file_md5(on_disk)})
     else:
         # `data/snapshot/a/b.parquet` is the file a/b.parquet of the output data/snapshot; which part is which, the
         # outputs say
@@ -107,7 +97,7 @@ def _refuse_file(connection: psycopg.Connection, asked: str) -> NoReturn:
         raise BadConfiguration(f"no run has written a file with the md5 {asked}")
     if Path(asked).expanduser().is_file():
         raise BadConfiguration(
-            f"no run has written a file with the content of {asked} (md5 {hash_file(Path(asked).expanduser())}); "
+            f"no run has written a file with the content of {asked} (md5 {file_md5(Path(asked).expanduser())}); "
             "a raw file is asked for by the source it belongs to: `warmstart lineage source NAME`"
         )
     known = connection.execute(

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.file_md5 import file_md5
 from pipeline.exit_codes import BadConfiguration
 from pipeline.lineage.cache import object_path, stores
-from pipeline.lineage.file import hash_file
 from pipeline.lineage.index import without_files
 from pipeline.lineage.names import LATEST, run_named, versions_named
 from pipeline.runs.folders import record_folder
@@ -138,7 +138,7 @@ def _content(settings: Settings, md5: str, path: str, altered: list[Finding], mi
         missing.append(Finding("content", path, f"md5 {md5} is in neither the cache nor the remote"))
     whole = 0
     for place in found:
-        actual = hash_file(place)
+        actual = file_md5(place)
         if actual == md5.removesuffix(".dir"):
             whole = 1
         else:
@@ -165,7 +165,7 @@ def _record(
             place = record / path / file["path"]
             if not place.exists():
                 missing.append(Finding("record", str(place), "is not there"))
-            elif (actual := hash_file(place)) != file["md5"]:
+            elif (actual := file_md5(place)) != file["md5"]:
                 altered.append(Finding("record", str(place), f"has the md5 {actual}, its manifest says {file['md5']}"))
             else:
                 whole += 1

@@ -6,13 +6,13 @@ itself stands in its footer. Only the list of users is read from rows, one colum
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.file_md5 import file_md5
 from pipeline.runs.manifest_store import users_path, write_immutable
 
 TIME = "timestamp"
@@ -20,7 +20,6 @@ USER = "user_id"
 # Outputs whose rows are asked for by person: what came in, and what of it was put aside.
 LISTED_BY_USER = ("data/snapshot", "data/quarantine")
 DIRECTORY = ".dir"  # how DVC marks the md5 of a folder
-CHUNK = 1 << 22  # bytes
 
 
 def contents_of(workspace: Path, home: Path, locked: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def _listing(root: Path, home: Path, md5: str) -> list[tuple[str, str]]:
         return sorted((entry["relpath"], entry["md5"]) for entry in json.loads(listed.read_text("utf-8")))
     # a cache that is not ours: the files themselves say it
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return [(path.relative_to(root).as_posix(), _md5(path)) for path in files]
+    return [(path.relative_to(root).as_posix(), file_md5(path)) for path in files]
 
 
 def _described(file: Path, name: str, md5: str) -> dict[str, Any]:
@@ -110,11 +109,3 @@ def _users(file: Path) -> bytes:
     pq.write_table(pa.table({USER: ordered}), sink, compression="zstd", version="2.6")
     content: bytes = sink.getvalue().to_pybytes()
     return content
-
-
-def _md5(path: Path) -> str:
-    whole = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            whole.update(block)
-    return whole.hexdigest()

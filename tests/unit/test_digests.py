@@ -51,8 +51,8 @@ def test_files_by_content(shop: Path) -> None:
 
 def test_unchanged_files_are_read_once(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    original = digests._md5
-    monkeypatch.setattr(digests, "_md5", lambda path: (read.append(path.name), original(path))[1])
+    original = digests.file_md5
+    monkeypatch.setattr(digests, "file_md5", lambda path: (read.append(path.name), original(path))[1])
     source_digests(str(shop))
     source_digests(str(shop))
     assert sorted(read) == ["dataset.yaml", "items.csv", "rows-1.csv", "rows-2.csv"]

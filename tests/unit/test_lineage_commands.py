@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from pipeline.data.file_md5 import file_md5
 from pipeline.exit_codes import BAD_CONFIGURATION, DATA_BROKE_CONTRACT, PASSING_FAULT
 from pipeline.lineage.cache import object_path
 from pipeline.lineage.commands import app
 from pipeline.lineage.database import connected
-from pipeline.lineage.file import hash_file
 from pipeline.lineage.rebuild import empty
 from pipeline.runs.manifest_store import digest_of, put, users_path
 from pipeline.settings import settings
@@ -105,7 +105,7 @@ def test_an_item_narrows_to_the_rows_and_what_is_gone_is_said(own_home, tmp_path
             table = pa.table({"user_id": [somebody] * 2, "item_id": items, "timestamp": [night] * 2})
             made = tmp_path / "made.parquet"
             pq.write_table(table.append_column("rule", pa.array(["known items"] * 2)) if with_rule else table, made)
-            digest = contents[output] = hash_file(made)
+            digest = contents[output] = file_md5(made)
             if not (night == 42 and output == "data/snapshot"):
                 place = object_path(own_home / "dvc" / "cache", digest)
                 place.parent.mkdir(parents=True, exist_ok=True)
