@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -150,3 +151,25 @@ def test_a_person_promotes_what_its_run_was_not_allowed_to(registry, chain, nigh
     decision, reasons, _ = judge_by_hand(registry.rest, one, two.version)
     assert decision == "hold"
     assert "the champion has learned up to 2026-03-02" in reasons[0]
+
+
+def test_two_nights_and_a_manual_trigger_at_once(registry, chain, night, tmp_path):  # noqa: F811
+    """In whatever order they decide: a version each, and the model that has learned most serves at the end."""
+    moments = {"night-1": "2026-03-01T00:00:00Z", "night-2": "2026-03-02T00:00:00Z", "manual": "2026-03-02T12:00:00Z"}
+
+    def decide(run_id: str) -> dict:
+        served = tmp_path / f"served-{run_id}"
+        shutil.copytree(chain.folder("models/served"), served)
+        (served / "note.txt").write_text(run_id)
+        return night(run_id, as_of=moments[run_id], served=served)[1]
+
+    with ThreadPoolExecutor(len(moments)) as pool:
+        receipts = dict(zip(moments, pool.map(decide, moments), strict=True))
+    versions = {receipt["version"] for receipt in receipts.values()}
+    assert len(versions) == len(moments)
+    assert {receipt["verdict"] for receipt in receipts.values()} <= {"promote", "hold"}
+    newest = receipts["manual"]["version"]
+    assert registry.alias(chain.target) == newest
+    assert registry.log(chain.target)[-1].to_version == newest
+    promoted = {entry.to_version for entry in registry.log(chain.target)} & versions
+    assert promoted == {receipt["version"] for receipt in receipts.values() if receipt["verdict"] == "promote"}
