@@ -12,7 +12,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -66,11 +66,13 @@ class Champions:
         executor: Executor,
         targets: Iterable[str] | None = None,
         poll_seconds: float = 0.5,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Args:
         executor: in whose threads models compute.
         targets: only these; None is every target with a champion.
         poll_seconds: between looks at the promotion log, a query of microseconds.
+        now: UTC, by which items are let in.
         """
         self.current: dict[str, Champion] = {}
         self.refused: dict[str, Refused] = {}
@@ -78,7 +80,7 @@ class Champions:
         self.looked = False
         self._settings, self._metrics, self._executor = settings, metrics, executor
         self._only = frozenset(targets) if targets else None
-        self._poll = poll_seconds
+        self._poll, self._now = poll_seconds, now
         self._known: frozenset[str] = self._only or frozenset()
         self._cache = settings.home / "cache" / "served"
         self._rest = MlflowRest(settings.mlflow_uri, MLFLOW_SECONDS)
@@ -135,10 +137,10 @@ class Champions:
                 return False, f"{model_name(target)} has no champion that is loaded; it will know the item"
             if item.item_id in champion.base.item_index:
                 return True, "the model was trained on this item; what it is now enters the next snapshot"
-            if not item.due(datetime.now(UTC)):
+            if not item.due(self._now()):
                 return False, f"it will be from {item.available_from} on"
             try:
-                self._swap(champion.grown_to(grown(champion.base, self._items[target], self._encode)))
+                self._swap(champion.grown_to(grown(champion.base, self._items[target], self._encode, self._now())))
             except Exception as fault:  # the item is kept: the next champion may know what to do with it
                 fields = {"target": target, "why": str(fault)}
                 log.error("a new item could not be encoded", extra={"fields": fields}, exc_info=fault)
@@ -252,7 +254,7 @@ class Champions:
     def _grown_or_bare(self, champion: Champion) -> ServedModel:
         target = champion.identity.target
         try:
-            return grown(champion.base, self._items.get(target, {}), self._encode)
+            return grown(champion.base, self._items.get(target, {}), self._encode, self._now())
         except Exception as fault:  # without the listed items it is still the better model
             log.error("listed items left out", extra={"fields": {"target": target, "why": str(fault)}})
             return champion.base
@@ -273,7 +275,7 @@ class Champions:
             self._items[target] = found | self._items.get(target, {})
 
     def _let_in(self) -> None:
-        now = datetime.now(UTC)
+        now = self._now()
         for target, champion in list(self.current.items()):
             items = self._items.get(target, {})
             late = [

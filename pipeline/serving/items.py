@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -142,9 +142,8 @@ def _has_text(items: Sequence[ListedItem]) -> Array:
     return np.array([[bool((item.text or "").strip())] for item in items], dtype=np.float32)
 
 
-def grown(base: ServedModel, items: Mapping[str, ListedItem], encode: ItemEncoding) -> ServedModel:
+def grown(base: ServedModel, items: Mapping[str, ListedItem], encode: ItemEncoding, now: datetime) -> ServedModel:
     """`base` with those listed items that may be recommended now and that it was not trained on."""
-    now = datetime.now(UTC)
     fresh = [item for item in items.values() if item.due(now) and item.item_id not in base.item_index]
     if not fresh:
         return base

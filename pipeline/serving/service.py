@@ -57,16 +57,16 @@ class Service:
         simulated_clock: now is the newest `happened_at`, for worlds whose time is not ours.
         """
         self.settings = settings
+        self._simulated: datetime | None = None
+        self._simulates = simulated_clock
         self.metrics = Metrics()
         # one thread computes: the graph keeps a core busy, and the loop needs the other
         self._computing = ThreadPoolExecutor(1, "model")
         self._writing = ThreadPoolExecutor(2, "items")
         self.access = Access(keys_path(settings.home))
-        self.champions = Champions(settings, self.metrics, self._computing, targets, poll_seconds)
+        self.champions = Champions(settings, self.metrics, self._computing, targets, poll_seconds, self.now)
         self.feedback = Feedback(index_url())
         self.users = Users(OnlineFeatures(settings), self.feedback, self.metrics)
-        self._simulated: datetime | None = None
-        self._simulates = simulated_clock
         self._key: bytes | None = None
         self._answers: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
