@@ -118,15 +118,26 @@ class Champion:
         self._ask = Batcher(self._rank, self.executor, seen=sizes.observe)
 
     @property
+    def as_of(self) -> datetime | None:
+        """What it has learned up to, UTC; None where the version does not say."""
+        try:
+            moment = datetime.fromisoformat(self.identity.as_of)
+        except ValueError:
+            return None
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    @property
     def listed(self) -> int:
         """Items that were listed after the export."""
         return self.model.n_items - self.base.n_items
 
     def grown_to(self, model: ServedModel) -> Champion:
-        """The same version with another catalogue."""
+        """The same version with another catalogue; makes what its first request would wait for. Blocks."""
         other = copy.copy(self)
         other.model = model
         other.__post_init__()
+        _ = model.catalogue.by_popularity
+        model.catalogue.without(["warm"])  # makes the index by attribute
         return other
 
     async def recommend(self, question: Question) -> tuple[list[int], list[float]]:
@@ -185,7 +196,6 @@ class Champion:
         for size, length in WARM:
             history = [1 + place % self.base.n_items for place in range(min(length, self.base.max_length))]
             self._rank([Question(history, profile, ["warm"], history, self.base.top_k, None)] * size)
-        _ = self.model.catalogue.by_popularity
 
     def about(self) -> dict[str, Any]:
         """As `/v1/models` shows it."""

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.compression.served_model import ServedModel
 from pipeline.exit_codes import PassingFault, StageError
 from pipeline.lineage.database import connected, index_url
-from pipeline.registry.champion import ALIAS, Version, model_name, version_of
+from pipeline.registry.champion import ALIAS, CONTENT_TAG, Version, model_name, version_of
 from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.serving.champion import Champion, Identity
 from pipeline.serving.fetch import served_folder
@@ -140,12 +140,18 @@ class Champions:
             if not item.due(self._now()):
                 return False, f"it will be from {item.available_from} on"
             try:
-                self._swap(champion.grown_to(grown(champion.base, self._items[target], self._encode, self._now())))
+                self._swap(champion.grown_to(self._with_item(champion, item)))
             except Exception as fault:  # the item is kept: the next champion may know what to do with it
                 fields = {"target": target, "why": str(fault)}
                 log.error("a new item could not be encoded", extra={"fields": fields}, exc_info=fault)
                 return False, f"{champion.label} cannot encode it: {fault}"
         return True, None
+
+    def _with_item(self, champion: Champion, item: ListedItem) -> ServedModel:
+        if item.item_id in champion.index:  # described anew: rows never change, so all of them are made again
+            return grown(champion.base, self._items[champion.identity.target], self._encode, self._now())
+        vectors = self._encode(champion.base, [item], self._now())
+        return champion.model.with_items([item.item_id], vectors, [list(item.attributes)])
 
     # the thread
 
@@ -219,8 +225,8 @@ class Champions:
     def _identified(self, target: str, number: int) -> tuple[Identity, Version]:
         name = model_name(target)
         remembered = self._remembered(target)
-        if remembered is not None and remembered.version == number and (self._cache / remembered.content).is_dir():
-            return remembered, Version(name, number, "", {"warmstart.content": remembered.content})
+        if remembered is not None and remembered.version == number:
+            return remembered, Version(name, number, "", {CONTENT_TAG: remembered.content})
         answer = self._rest.version(name, number)
         if answer is None:
             raise PassingFault(f"{name}/{number} is champion by the promotion log and gone from MLflow")
@@ -231,6 +237,7 @@ class Champions:
         identity, version = found
         began = time.monotonic()
         folder = served_folder(version, self._cache)
+        identity = replace(identity, content=folder.name)
         base = ServedModel(folder)
         champion = Champion(identity, base, base, self._executor, self._metrics)
         champion.check()
@@ -322,7 +329,8 @@ class Champions:
     def _remembered(self, target: str) -> Identity | None:
         try:
             told: dict[str, Any] = json.loads(self._note(target).read_text("utf-8"))
-            return Identity(**told)
+            found = Identity(**told)
+            return found if found.content and (self._cache / found.content).is_dir() else None
         except (OSError, ValueError, TypeError):
             return None
 
@@ -334,10 +342,9 @@ class Champions:
                 continue
             if self._only is not None and identity.target not in self._only:
                 continue
-            if (self._cache / identity.content).is_dir():
-                version = Version(identity.name, identity.version, "", {"warmstart.content": identity.content})
-                log.error("the registry is away: the last champion is loaded", extra={"fields": asdict(identity)})
-                self._load((identity, version))
+            version = Version(identity.name, identity.version, "", {CONTENT_TAG: identity.content})
+            log.error("the registry is away: the last champion is loaded", extra={"fields": asdict(identity)})
+            self._load((identity, version))
 
     def _note(self, target: str) -> Path:
         return self._cache / "last" / f"{target}.json"

@@ -88,8 +88,8 @@ class Service:
         """UTC; with a simulated clock the newest moment that feedback or a champion has told."""
         if not self._simulates:
             return datetime.now(UTC)
-        known = [datetime.fromisoformat(c.identity.as_of) for c in self.champions.current.values() if c.identity.as_of]
-        return max([*known, *([self._simulated] if self._simulated else [])], default=datetime.now(UTC))
+        known = [champion.as_of for champion in self.champions.current.values()] + [self._simulated]
+        return max((moment for moment in known if moment is not None), default=datetime.now(UTC))
 
     def degraded(self, store_away: bool = False) -> str:
         """What is away, for the header `X-Warmstart-Degraded`; empty when nothing is."""

@@ -152,7 +152,8 @@ class Users:
             return user or User(), True
         if key not in self._reading:
             self._metrics.users.labels("store").inc()
-            self._reading[key] = asyncio.create_task(self._look_up(key, asked))
+            self._reading[key] = reading = asyncio.create_task(self._look_up(key, asked))
+            reading.add_done_callback(lambda task: task.cancelled() or task.exception())  # told of by whoever waits
         try:
             # shielded: whoever stops waiting does not spoil it for the others, nor for the cache
             return await asyncio.wait_for(asyncio.shield(self._reading[key]), LOOKUP_SECONDS), False

@@ -6,6 +6,7 @@ import json
 import threading
 
 from pipeline.compression.served_model import ServedModel
+from pipeline.settings import settings
 from tests.served_fixture import fake_mlflow
 from tests.serving.conftest import running
 
@@ -100,8 +101,6 @@ def test_without_mlflow_what_is_loaded_answers_and_says_so(registry, folders, mo
     address = registry.address
     registry.address = "http://127.0.0.1:1"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.address)
-    from pipeline.settings import settings
-
     settings.cache_clear()
     with running(registry) as second:  # started without MLflow: the last champion of this home
         second.wait_for_version(1)
@@ -113,3 +112,20 @@ def test_without_mlflow_what_is_loaded_answers_and_says_so(registry, folders, mo
             second.service.champions._rest = type(second.service.champions._rest)(registry.address)
             second.wait_for(lambda: second.service.champions.away is None)
         assert address
+
+
+def test_without_postgres_the_last_champion_is_loaded_and_nothing_is_acknowledged(registry, folders, monkeypatch):
+    registry.add(folders(1), 1)
+    registry.promote(1)
+    with running(registry) as first:
+        first.wait_for_version(1)
+    monkeypatch.setenv("WARMSTART_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    settings.cache_clear()
+    with running(registry) as second:
+        second.wait_for_version(1)
+        answer = second.post("/v1/t/recommend", {"user_id": "anna", "session": ["t-3"]})
+        assert answer.status_code == 200 and answer.json()["source"] == "model"
+        assert answer.headers["X-Warmstart-Degraded"] == "feature-store, registry"
+        event = {"event_id": "e", "user_id": "anna", "item_id": "t-3", "event": "click"}
+        assert second.post("/v1/t/feedback", event).status_code == 503
+        assert second.post("/v1/t/items", {"item_id": "new"}).status_code == 503
