@@ -7,6 +7,7 @@ and item vectors; one trains its backbone anew, the other continues its own back
 * `retention`: NDCG@10 of the continued teachers / those from scratch (test users, every item ranked, seen ones masked,
   mean over targets), mean over nights 2 to 7;
 * `retention_lowest`: of the worst of these nights;
+* `retention_backbone`: the same of the backbones on the test users of the source domains, six times as many;
 * `cpu_share`: CPU-seconds of `pretrain`, continued / from scratch, over nights 2 to 7;
 * `cpu_share_with_transfer`: the same of `pretrain` and every `transfer` together, which is not shortened;
 * `ndcg10_scratch`, `ndcg10_continued`, `cpu_s_scratch`, `cpu_s_continued`: what these are made of, a night.
@@ -39,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline.data.training_set import load_domain
 from pipeline.data.world.params import END, TARGETS
+from pipeline.data.world.params import MARKETS as ALL_MARKETS
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import rank_holdout
 from pipeline.graph import load_graph
@@ -49,6 +51,7 @@ from pipeline.settings import CHECKOUT, Settings, settings
 from pipeline.stages import embed, features, pretrain, snapshot, transfer
 
 NIGHTS = 7
+MARKETS = [name for name, _, _ in ALL_MARKETS]
 # the language model has no part in the question, and costs minutes
 OVERRIDES = ("embed.encoder=hashing",)
 
@@ -88,6 +91,7 @@ def main() -> None:
         [
             ("retention", float(np.mean(retention)), "x"),
             ("retention_lowest", min(retention), "x"),
+            ("retention_backbone", mean(1, "backbone") / mean(0, "backbone"), "x"),
             ("cpu_share", mean(1, "pretrain_s") / mean(0, "pretrain_s"), "x"),
             (
                 "cpu_share_with_transfer",
@@ -128,8 +132,11 @@ class Night:
         for target in TARGETS:
             self.run(transfer, "transfer", arm, [*inputs, "models/backbone"], ["models/teacher"], target)
         done = cpu_seconds()
+        teachers = [self._judge(self._place("models/teacher", arm, target), [target]) for target in TARGETS]
+        sources = [name for name in MARKETS if name not in TARGETS]
         return {
-            "ndcg10": round(float(np.mean([self._judge(arm, target) for target in TARGETS])), 4),
+            "ndcg10": round(float(np.mean(teachers)), 4),
+            "backbone": round(self._judge(self._place("models/backbone", arm, None), sources), 4),
             "pretrain_s": round(pretrained - began, 2),
             "transfer_s": round(done - pretrained, 2),
         }
@@ -149,18 +156,21 @@ class Night:
         folder = self.root / arm / path if path.startswith("models/") else self.root / path
         return folder / target if target else folder
 
-    def _judge(self, arm: str, target: str) -> float:
+    def _judge(self, folder: Path, domains: list[str]) -> float:
+        """NDCG@10 of a model on the test users of these domains, every item ranked, seen ones masked."""
         import torch
 
         from pipeline.training.domains import open_domain
         from pipeline.training.scoring import ModelScorer
         from pipeline.training.weights import load_model
 
-        model = load_model(self._place("models/teacher", arm, target))
-        data = load_domain(self.root / "data" / "training", target)
-        domain = open_domain(data, self.root / "data" / "item_vectors", model.spec, torch.device("cpu"))
-        ranks = rank_holdout(ModelScorer(model, domain), data.holdout("test"), data.n_items)
-        return float(ndcg(ranks.masked, 10).mean())
+        model, found = load_model(folder), []
+        for name in domains:
+            data = load_domain(self.root / "data" / "training", name)
+            domain = open_domain(data, self.root / "data" / "item_vectors", model.spec, torch.device("cpu"))
+            ranks = rank_holdout(ModelScorer(model, domain), data.holdout("test"), data.n_items)
+            found.append(ndcg(ranks.masked, 10))
+        return float(np.concatenate(found).mean())
 
 
 def cpu_seconds() -> float:
