@@ -29,13 +29,11 @@ class Known:
 
     Attributes:
         profile: `user_profile`.
-        footprint: `user_footprint`.
-        activity: `user_activity` by domain, only those with a row.
+        activity: `user_activity` by domain, only those with a row; the footprint is their sum (`at_sequence_start`).
         item_ids, times: `user_history` in the target domain, chronological; microseconds UTC.
     """
 
     profile: Features | None = None
-    footprint: Features | None = None
     activity: dict[str, Features] = field(default_factory=dict)
     item_ids: Sequence[str] = ()
     times: Sequence[int] = ()
@@ -65,7 +63,6 @@ class OnlineFeatures:
         try:
             users = [{"user_id": user} for user in user_ids]
             profile = self._read(project, "user_profile", users)
-            footprint = self._read(project, "user_footprint", users)
             pairs = [{"user_id": user, "domain": domain} for user in user_ids for domain in domains]
             activity = self._read(project, "user_activity", pairs)
             history = self._read(project, "user_history", [{"user_id": user, "domain": target} for user in user_ids])
@@ -79,7 +76,6 @@ class OnlineFeatures:
             found.append(
                 Known(
                     profile[row],
-                    footprint[row],
                     {domain: told for domain, told in zip(domains, own, strict=True) if told is not None},
                     past.get("item_ids") or (),
                     past.get("times") or (),

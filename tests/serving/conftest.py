@@ -21,6 +21,12 @@ from tests.postgres_fixture import running_postgres
 from tests.served_fixture import FakeRegistry, clear_log, fake_mlflow, served_folder
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a read may take longer than a user would wait; that is not what is tested."""
+    monkeypatch.setattr("pipeline.serving.users.LOOKUP_SECONDS", 30.0)
+
+
 @pytest.fixture(scope="package")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address; `settings()` points at it."""
