@@ -29,7 +29,9 @@ TARGET = "t"
 PROJECT = "handmade"
 
 
-def served_folder(root: Path, seed: int = 1, target: str = TARGET, items: int = 24, top_k: int = 20) -> Path:
+def served_folder(
+    root: Path, seed: int = 1, target: str = TARGET, items: int = 24, top_k: int = 20, width: int = 16
+) -> Path:
     """A served folder under `root`, with the items of `training_data`: `<target>-1`, …"""
     import torch
 
@@ -65,14 +67,14 @@ def served_folder(root: Path, seed: int = 1, target: str = TARGET, items: int = 
         (data_folder / "vectors" / "vectors.json").write_text(
             json.dumps({"encoder": Hashing().identity, "modalities": {"text": WIDTH}})
         )
-    out = root / f"served-{target}-{seed}-{items}-{top_k}"
+    out = root / f"served-{target}-{seed}-{items}-{top_k}-{width}"
     if out.exists():
         return out
     torch.manual_seed(seed)
     data = load_domain(data_folder / "training", target)
     spec = ModelSpec(
-        width=16, head_width=8, layers=uniform_layers(1, 2, 16), max_length=50, id_width=4, attribute_buckets=64,
-        profile_buckets=16, modalities=(("text", WIDTH),), item_features=tuple(ITEM_FEATURES),
+        width=width, head_width=width // 2, layers=uniform_layers(1, 2, width), max_length=50, id_width=4,
+        attribute_buckets=64, profile_buckets=16, modalities=(("text", WIDTH),), item_features=tuple(ITEM_FEATURES),
         profile_features=OWN_FEATURES, domains=((target, data.n_items),),
     )  # fmt: skip
     model = SequentialRecommender(spec).eval()

@@ -151,7 +151,7 @@ def _log_model(client: Any, name: str, wanted: Registration, experiment: str) ->
     logged = client.create_logged_model(experiment, name=name, tags={RUN_TAG: wanted.run_id}, model_type="recommender")
     passed("logged model made")
     with tempfile.TemporaryDirectory() as scratch:
-        client.log_model_artifacts(logged.model_id, str(_as_mlflow_model(wanted.served, Path(scratch) / "model")))
+        client.log_model_artifacts(logged.model_id, str(as_mlflow_model(wanted.served, Path(scratch) / "model")))
     passed("files uploaded")
     client.finalize_logged_model(logged.model_id, "READY")
     passed("logged model ready")
@@ -167,8 +167,8 @@ def _upload(client: Any, model_id: str, beside: Mapping[str, bytes], folder: str
         client.log_model_artifacts(model_id, scratch, artifact_path=folder)
 
 
-def _as_mlflow_model(served: Path, into: Path) -> Path:
-    # an ordinary MLflow ONNX model (`mlflow models serve` loads it), with the whole served folder beside the graph
+def as_mlflow_model(served: Path, into: Path) -> Path:
+    """An ordinary MLflow ONNX model (`mlflow models serve` loads it), with the whole served folder beside the graph."""
     import mlflow.onnx
     import onnx
 

@@ -266,9 +266,9 @@ def test_mlflow_serves_the_graph_as_it_is(folder, served, data, tmp_path):
     """`vectors` and `blocked` have defaults: MLflow's own scoring server is asked for no catalogue."""
     import mlflow.pyfunc
 
-    from pipeline.registry.registration import _as_mlflow_model
+    from pipeline.registry.registration import as_mlflow_model
 
-    model = mlflow.pyfunc.load_model(str(_as_mlflow_model(folder, tmp_path / "model")))
+    model = mlflow.pyfunc.load_model(str(as_mlflow_model(folder, tmp_path / "model")))
     asked = {
         "history": np.array([[1, 2, 3]]),
         "profile": data.profile_features[:1],
