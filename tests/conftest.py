@@ -15,6 +15,7 @@ _status = pytest.StashKey[int]()
 END_TO_END = Path(__file__).parent / "e2e"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares a fixture shares a worker (`-n 2 --dist loadgroup`); what takes longest, the runs, starts first."""
     items.sort(key=lambda item: item.path.parent != END_TO_END)
