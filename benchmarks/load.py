@@ -37,8 +37,8 @@ class Measured:
 
     @property
     def rps(self) -> float:
-        """Answers without an error a second."""
-        return max(self.requests - self.errors, 0) / self.seconds
+        """Good answers a second."""
+        return max(self.requests - self.errors - self.wrong, 0) / self.seconds
 
 
 class Load:
