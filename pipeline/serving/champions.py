@@ -56,6 +56,7 @@ class Champions:
     Attributes:
         current: what answers.
         refused: champions by the log that do not.
+        looked: is it known which targets there are?
         away: why the registry cannot be asked; None while it can.
     """
 
@@ -170,6 +171,7 @@ class Champions:
         heads = self._heads()
         if heads is not None:
             self._known = frozenset(heads) | (self._only or frozenset())
+            self.looked = True  # which targets there are is known now, before their champions are loaded
             for target, version in sorted(heads.items()):
                 self._follow(target, version)
         elif not self.current:
