@@ -9,7 +9,7 @@ PYTHON ?= $(or $(call if-new-enough,python3),$(call if-new-enough,python3.11),$(
 WARMSTART := .venv/bin/warmstart
 PYTEST := -m pytest
 # Runs through Airflow wait more than they compute: the other tests run beside them.
-TWO_AT_ONCE := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO_AT_ONCE := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venvs run test lint up down status doctor clean distclean

@@ -15,13 +15,22 @@ _status = pytest.StashKey[int]()
 END_TO_END = Path(__file__).parent / "e2e"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a fixture shares a worker (`-n 2 --dist loadgroup`); what takes longest, the runs, starts first."""
+    """What takes longest, the runs through Airflow, starts first."""
     items.sort(key=lambda item: item.path.parent != END_TO_END)
-    for item in items:
-        group = "runs" if item.path.parent == END_TO_END else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's, which is only in one of the environments
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What shares a fixture shares a worker: a file's tests, and all runs through Airflow, which share a stack."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixture(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "runs" if f"/{END_TO_END.name}/" in f"/{file}" else file
+
+    return ByFixture(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
