@@ -1,6 +1,6 @@
 """`make bench-lineage`: the lineage questions with 10,000 runs in the index, and whether their answers are right.
 
-A made-up history (`tests/lineage_world.py`: nights, repeated runs, backfills, corrections, failures, retries; two
+A made-up history (`tests/lineage/world.py`: nights, repeated runs, backfills, corrections, failures, retries; two
 targets, so 16 stages a run) goes straight into the index of a PostgreSQL of its own, in a temporary folder. Figures:
 
 * `model_s`, `file_s`, `row_s`, `diff_s`: median wall time of a whole question in this process: connection, SQL, JSON;
@@ -38,8 +38,8 @@ from pipeline.lineage.rebuild import measure, settle
 from pipeline.lineage.row import row_lineage
 from pipeline.lineage.source import source_lineage
 from pipeline.settings import CHECKOUT, Settings, settings
-from tests.lineage_oracle import Oracle
-from tests.lineage_world import START, History, graph_of, user
+from tests.lineage.oracle import Oracle
+from tests.lineage.world import START, History, graph_of, user
 from tests.postgres_fixture import running_postgres
 
 RUNS, ASKED = 10_000, 25

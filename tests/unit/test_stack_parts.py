@@ -20,9 +20,9 @@ from pipeline.stack.credentials import AirflowKeys, airflow_keys, airflow_passwo
 from pipeline.stack.doctor import doctor
 from pipeline.stack.record import refuse_other_settings, write_record
 from pipeline.stack.report import status
-from pipeline.stack.services import Service, services, stack_environment, task_environment
+from pipeline.stack.services import Service, services, task_environment
 from pipeline.stack.supervision import Supervisor, without_proxy
-from tests.stack_fixture import stack_settings
+from tests.stack_fixture import environment_of, stack_settings
 
 
 @pytest.fixture
@@ -133,10 +133,9 @@ def test_airflow_is_told_everything_that_follows_from_the_port(settings: Setting
     assert environment["AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT"] == str(settings.log_port)
 
 
-def test_the_environment_gives_the_settings_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in stack_environment(settings).items():
-        monkeypatch.setenv(name, value)
-    assert Settings() == settings
+def test_the_environment_gives_the_settings_back(settings: Settings) -> None:
+    with environment_of(settings):  # MLflow's client leaves its server's address in the environment of other tests
+        assert Settings() == settings
     assert task_environment(settings)["MLFLOW_TRACKING_URI"] == settings.mlflow_uri
 
 

@@ -22,7 +22,7 @@ from pipeline.lineage.database import connected
 from pipeline.lineage.rebuild import empty
 from pipeline.runs.manifest_store import digest_of, put, users_path
 from pipeline.settings import settings
-from tests.lineage_world import History, user
+from tests.lineage.world import History, user
 from tests.postgres_fixture import running_postgres
 
 SCREEN = 55  # lines

@@ -14,7 +14,7 @@ from pipeline.lineage.database import connected, index_url
 from pipeline.lineage.index import ingest, user_key
 from pipeline.lineage.rebuild import DERIVED, empty, rebuild
 from pipeline.runs.manifest_store import path_of, put, users_path
-from tests.lineage_world import random_history
+from tests.lineage.world import random_history
 from tests.postgres_fixture import running_postgres
 
 # every table with the numbers of rows replaced by what they stand for

@@ -19,8 +19,8 @@ from pipeline.lineage.rebuild import empty
 from pipeline.lineage.row import row_lineage
 from pipeline.lineage.source import source_lineage
 from pipeline.settings import Settings
-from tests.lineage_oracle import Oracle
-from tests.lineage_world import START, History, md5, random_history, user
+from tests.lineage.oracle import Oracle
+from tests.lineage.world import START, History, md5, random_history, user
 from tests.postgres_fixture import running_postgres
 
 SEEDS = range(8)
