@@ -8,7 +8,7 @@ import psutil
 
 from pipeline.exit_codes import BadConfiguration
 from pipeline.settings import Settings
-from pipeline.stack.processes import describe, port_holder, port_is_free, stack_of
+from pipeline.stack.processes import describe, is_ending, port_holder, port_is_free, stack_of
 from pipeline.stack.services import Service
 from pipeline.stack.supervision import Supervisor
 
@@ -57,10 +57,11 @@ def problems(settings: Settings, table: list[Service]) -> list[tuple[str, str]]:
 
 
 def _let_go(host: str, port: int) -> bool:
-    """Whether the port is free, or soon is: a holder that cannot be seen may be a killed process about to end."""
+    """Whether the port is free, or soon is: a killed process holds its ports a moment longer than its own name."""
     deadline = time.monotonic() + LETTING_GO_SECONDS
     while not port_is_free(host, port):
-        if port_holder(port) is not None or time.monotonic() > deadline:
+        holder = port_holder(port)
+        if (holder is not None and not is_ending(holder)) or time.monotonic() > deadline:
             return False
         time.sleep(0.1)
     return True

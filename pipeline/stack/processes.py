@@ -49,6 +49,16 @@ def stack_of(process: psutil.Process) -> str | None:
         return None
 
 
+def is_ending(process: psutil.Process) -> bool:
+    """Whether a process is on its way out: the system takes its memory (and so its command line) before its files."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE or not process.cmdline()
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+
+
 def end(processes: Iterable[psutil.Process], seconds: float = 10) -> None:
     """Ask processes to end, and kill those that have not after `seconds`. PostgreSQL goes last, and gets its time."""
     everyone = list(processes)

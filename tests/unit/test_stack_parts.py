@@ -6,8 +6,12 @@ import configparser
 import errno
 import json
 import socket
+import subprocess
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline import settings as settings_module
@@ -182,3 +186,14 @@ def test_the_record_is_private(settings: Settings) -> None:
     path = settings.home / "run" / "services.json"
     assert path.stat().st_mode & 0o777 == 0o600
     assert json.loads(path.read_text())["home"] == str(settings.home)
+
+
+def test_a_killed_process_may_let_go_of_its_port(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = subprocess.Popen(["true"])
+    while psutil.Process(killed.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    monkeypatch.setattr(ports, "port_holder", lambda _: psutil.Process(killed.pid))
+    with socket.create_server(("127.0.0.1", settings.mlflow_port)) as held:
+        threading.Timer(0.5, held.close).start()
+        ports.check(settings, services(settings), running=set())
+    killed.wait()
