@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 DATABASE = "warmstart"
 HEAD = "0002"  # the newest revision in migrations/versions
 CONNECT_SECONDS = 5
-# Advisory locks: one process migrates; one process writes the index, others wait for milliseconds.
-UPGRADE_LOCK, WRITE_LOCK = 7_310_001, 7_310_002
+WRITE_LOCK = 7_310_002  # advisory: one process writes the index, others wait for milliseconds
 
 
 @contextmanager

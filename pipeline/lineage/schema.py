@@ -31,11 +31,10 @@ from sqlalchemy import (
     create_engine,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB  # fmt: skip
-
-from pipeline.lineage.database import UPGRADE_LOCK
+from sqlalchemy.dialects.postgresql import JSONB
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+UPGRADE_LOCK = 7_310_001  # advisory: one process migrates
 metadata = MetaData()
 
 runs = Table(
