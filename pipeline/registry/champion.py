@@ -92,11 +92,14 @@ def version_of(answer: Mapping[str, Any]) -> Version:
 
 def download(version: Version, path: str, into: Path) -> Path:
     """A folder or file of a version's files, as it was when it was registered; "served" is the model."""
-    import mlflow
+    from mlflow.artifacts import download_artifacts
 
-    mlflow.set_tracking_uri(settings().mlflow_uri)
-    uri = f"models:/{version.name}/{version.version}"
-    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(into))) / path
+    from pipeline.runs.tracking import client
+
+    # `models:/…` would be looked up at MLflow's global address, which every child process inherits once it is set
+    uri = client().get_model_version_download_uri(version.name, str(version.version))
+    # the slash at the end: what is in the folder, not the folder
+    return Path(download_artifacts(f"{uri}/", dst_path=str(into), tracking_uri=settings().mlflow_uri)) / path
 
 
 def content_digest(served: Path) -> str:

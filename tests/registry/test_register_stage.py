@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -68,7 +69,10 @@ def test_a_life_of_a_model(registry, chain, night, tmp_path):  # noqa: F811
     }  # fmt: skip
     assert float(version.tags["warmstart.p50_ms"]) > 0
     assert "## Limits" in version.description
-    files = download(version, "served", tmp_path / "files").parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI")
+        files = download(version, "served", tmp_path / "files").parent
+        assert "MLFLOW_TRACKING_URI" not in os.environ  # a download leaves the process as it was
     beside = {str(p.relative_to(files / version.files)) for p in (files / version.files).rglob("*") if p.is_file()}
     verdict = f"verdicts/{receipt['gate']['sha256']}.json"
     assert beside == {"model_card.md", "evaluation/metrics.json", "evaluation/per_user.parquet", verdict}
