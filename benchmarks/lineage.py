@@ -4,7 +4,10 @@ A made-up history (`tests/lineage/world.py`: nights, repeated runs, backfills, c
 targets, so 16 stages a run) goes straight into the index of a PostgreSQL of its own, in a temporary folder. Figures:
 
 * `model_s`, `file_s`, `row_s`, `diff_s`: median wall time of a whole question in this process: connection, SQL, JSON;
-* `source_s`: the same for a source's rows of all time, which touch every run there is: the longest answer of all;
+* `row_item_s`: the same for a user and an item, with the files that may hold them opened: a few thousand rows each,
+  `row_item_files` of them for a user;
+* `source_s`, `source_window_s`: the same for a source's rows of all time, which touch every run there is (the longest
+  answer of all), and for those of a month;
 * `oracle_mismatches`: answers that differ from a walk over the manifests as dicts;
 * `unresolved_hops`: parents and makers, of every manifest there is, that the index does not have;
 * `load_s`, `ingest_ms`, `index_gib`: making the index, one more manifest, its size on the disk.
@@ -24,11 +27,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from figures import Figure, write_figures
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipeline.data.schema import write_table
 from pipeline.lineage.answer import as_json
+from pipeline.lineage.cache import object_path
 from pipeline.lineage.database import connected
 from pipeline.lineage.diff import differences
 from pipeline.lineage.file import file_lineage
@@ -36,13 +42,15 @@ from pipeline.lineage.index import close_ancestry, ingest, load, lock_for_writin
 from pipeline.lineage.model import model_lineage
 from pipeline.lineage.rebuild import measure, settle
 from pipeline.lineage.row import row_lineage
+from pipeline.lineage.row_files import FILES
 from pipeline.lineage.source import source_lineage
 from pipeline.settings import CHECKOUT, Settings, settings
 from tests.lineage.oracle import Oracle
-from tests.lineage.world import START, History, graph_of, user
+from tests.lineage.world import REGULARS, START, History, graph_of, regular, user
 from tests.postgres_fixture import running_postgres
 
 RUNS, ASKED = 10_000, 25
+ITEM, ROWS_A_FILE = "this", 4000
 NEEDED_BY_THE_ORACLE = ("sha256", "run_id", "stage", "source", "came_from", "parents", "outputs", "model", "ended")
 
 
@@ -162,6 +170,14 @@ def _asked(history: History, oracle: Oracle, home: Settings) -> list[Figure]:
         lambda c, pair: differences(c, f"{pair[0][0]}/{pair[0][1]}", f"{pair[1][0]}/{pair[1][1]}", CHECKOUT),
         lambda answer, pair: {part.path for part in answer.partitions} == oracle.partitions(*pair),
     )  # fmt: skip
+    few = rng.sample(range(REGULARS), 5)
+    candidates = {number: _keep_files(history, "plaza", number, home) for number in few}
+    median(
+        "row_item", few,
+        lambda c, number: row_lineage(c, home, "plaza", regular("plaza", number), ITEM),
+        lambda answer, number: _right_of_item(answer, oracle, *candidates[number]),
+    )  # fmt: skip
+    figures.append(("row_item_files", statistics.median(len(files) for files, _ in candidates.values()), "files"))
     tables = {md5 for md5, held in oracle.holding.items() if any(path == "data/snapshot" for _, path in held)}
     plaza = {md5 for md5 in tables if history.tables.get(md5, {}).get("path", "").startswith("plaza/")}
     median(
@@ -169,7 +185,43 @@ def _asked(history: History, oracle: Oracle, home: Settings) -> list[Figure]:
         source_lineage,
         lambda answer, _: _touched(answer.touched) == oracle.below(oracle.holders(plaza, "data/snapshot")),
     )  # fmt: skip
+    windows = [START + timedelta(days=30 * month) for month in rng.sample(range(months), min(months, 5))]
+    median(
+        "source_window", windows,
+        lambda c, start: source_lineage(c, "plaza/interactions", start, start + timedelta(days=30)),
+        lambda answer, start: _touched(answer.touched) == oracle.below(oracle.holders(
+            {md5 for md5 in plaza if history.tables[md5]["path"].endswith(f"{(start - START).days // 30:04}.parquet")},
+            "data/snapshot",
+        )),
+    )  # fmt: skip
     return [*figures, ("oracle_mismatches", wrong, "answers")]
+
+
+def _keep_files(history: History, domain: str, number: int, home: Settings) -> tuple[set[str], set[str]]:
+    """Put every file that holds a regular user into the cache; returns their md5, and of those with the item."""
+    somebody, rng = regular(domain, number), random.Random(number)
+    files = {md5 for md5, users in history.users.items() if somebody in users}
+    kept = []
+    for item in (ITEM, "another"):
+        users = sorted([somebody, *(f"{rng.getrandbits(64):016x}" for _ in range(ROWS_A_FILE - 1))])
+        items = [item if user == somebody else f"item{rng.randrange(2000)}" for user in users]
+        kept.append(home.home / f"{item}.parquet")
+        write_table(pa.table({"user_id": users, "item_id": items, "value": [1.0] * ROWS_A_FILE}), kept[-1])
+    holding = set(rng.sample(sorted(files), len(files) // 2))
+    for md5 in files:
+        place = object_path(home.home / "dvc" / "cache", md5)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.hardlink_to(kept[md5 not in holding])
+    return files, holding
+
+
+def _right_of_item(answer: Any, oracle: Oracle, files: set[str], holding: set[str]) -> bool:
+    wanted = (holding | set(answer.not_opened)) & files
+    return (
+        len(answer.not_opened) == max(0, len(files) - FILES)
+        and {one.md5 for one in answer.held} == wanted
+        and _touched(answer.touched) == oracle.below(oracle.holders(wanted, "data/snapshot"))
+    )
 
 
 def _touched(touched: Any) -> tuple[set[tuple[str, int]], dict[str, int], int]:

@@ -66,14 +66,19 @@ def source(
 def row(
     domain: Annotated[str, typer.Option(help="Domain of the dataset.")],
     user: Annotated[str, typer.Option(help="A user id as in your data, or its pseudonym.")],
-    item: Annotated[str | None, typer.Option(help="Only rows with this item; opens the candidate files.")] = None,
+    item: Annotated[
+        str | None, typer.Option(help="Only rows with this item; opens the newest files that may hold them.")
+    ] = None,
+    every_file: Annotated[
+        bool, typer.Option("--every-file", help="With --item: opens all of them, however long that takes.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Which snapshots and files hold a user's rows, whether they were quarantined, which models saw them."""
     from pipeline.lineage.row import row_lineage
     from pipeline.settings import settings
 
-    _answer(lambda connection: row_lineage(connection, settings(), domain, user, item), json)
+    _answer(lambda connection: row_lineage(connection, settings(), domain, user, item, every_file), json)
 
 
 @app.command()

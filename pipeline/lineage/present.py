@@ -111,10 +111,14 @@ def _(answer: RowLineage) -> Any:
             parts.append("[dim]which of the rows: --item[/]")
     else:
         parts.append("never quarantined")
-    if answer.not_in_cache:
-        gone = ", ".join(md5[:10] for md5 in answer.not_in_cache[:SHOWN])
-        files = count_of(len(answer.not_in_cache), "file")
-        parts.append(f"[yellow]not in the cache[/], so counted as holding it: {files} ({gone})")
+    for why, unknown, remedy in (
+        ("not in the cache", answer.not_in_cache, ""),
+        ("not opened", answer.not_opened, "; --every-file opens them too"),
+    ):
+        if unknown:
+            some = ", ".join(md5[:8] for md5 in unknown[:3]) + (", …" if len(unknown) > 3 else "")
+            files = count_of(len(unknown), "file")
+            parts.append(f"[yellow]{why}[/], so counted as holding it: {files} ({some}){remedy}")
     return Group(*parts, _touched(answer.touched))
 
 

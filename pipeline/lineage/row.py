@@ -1,22 +1,23 @@
 """`lineage row`: which snapshots and files hold a user's rows, whether they were quarantined, which models saw them.
 
 The index knows users by pseudonym, as the snapshot does; a raw id is pseudonymised with this machine's key and with the
-public one (the synthetic world's). With an item the candidate files are opened where the cache or the remote still has
-them: only then is it known how many rows there are and which rule they broke.
+public one (the synthetic world's). Of items it knows nothing: the pairs would be as many as there are rows, and again
+in every nightly edition of a partition. With an item the candidate files are opened (`row_files.py`): only then is it
+known how many rows there are and which rule they broke. What cannot be opened, or is not, counts as holding it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.exit_codes import BadConfiguration
-from pipeline.lineage.cache import find
 from pipeline.lineage.index import user_key
 from pipeline.lineage.names import nearest
+from pipeline.lineage.row_files import OpenedFiles, open_files
 from pipeline.lineage.touched import Touched, keep_standing, stand, touched
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 RAW, QUARANTINE = "data/snapshot", "data/quarantine"
-OPENED = 50  # files of the quarantine that are opened to say which rule was broken, when no item is given
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class RowLineage:
     Attributes:
         user: the pseudonyms that were looked for.
         snapshots: md5 of every data/snapshot that holds such rows.
-        not_in_cache: files that had to be opened and are gone from the cache and the remote; they count as holding it.
+        not_in_cache: md5 of files that had to be opened and are gone from the cache and the remote.
+        not_opened: md5 of files that had to be opened and were not, the newest first: there were too many for a second.
+            Both count as holding it.
         touched: what was learned from it. With an item, runs in which every such row was quarantined are left out.
     """
 
@@ -68,13 +70,22 @@ class RowLineage:
     quarantined: tuple[Held, ...]
     snapshots: tuple[str, ...]
     not_in_cache: tuple[str, ...]
+    not_opened: tuple[str, ...]
     touched: Touched
 
 
 def row_lineage(
-    connection: psycopg.Connection, settings: Settings, domain: str, user: str, item: str | None = None
+    connection: psycopg.Connection,
+    settings: Settings,
+    domain: str,
+    user: str,
+    item: str | None = None,
+    every_file: bool = False,
 ) -> RowLineage:
     """Answer for the rows of `user` in `domain`, or those of them with `item`.
+
+    Args:
+        every_file: open every file that may hold the item, not only the newest.
 
     Raises:
         BadConfiguration: no run has a domain of this name; the sentence has the nearest. A user whom no file holds is
@@ -84,13 +95,15 @@ def row_lineage(
     pseudonyms = pseudonyms_of(settings, user)
     values = {"users": [user_key(p) for p in pseudonyms], "out": QUARANTINE, "domain": f"{domain}/%", "item": item}
     stand(connection, HOLDING, values)
-    quarantined, gone = _open(_held(connection), settings, pseudonyms, item, everything=item is not None)
-    quarantined_by = _attempts_of(connection)
+    quarantined, quarantined_by = _held(connection), _attempts_of(connection)
     stand(connection, HOLDING, values | {"out": RAW})
-    held, gone_too = _held(connection), list[str]()
+    held = _held(connection)
+    asked = quarantined if item is None else [*quarantined, *held]
+    newest = sorted(asked, key=lambda one: one.last, reverse=True)
+    opened = open_files(settings, ((one.md5, one.rows) for one in newest), pseudonyms, item, every_file)
+    quarantined = _told(quarantined, opened)
     if item is not None:
-        held, gone_too = _open(held, settings, pseudonyms, item, everything=True)
-        held = [one for one in held if one.matching != 0]
+        held = [one for one in _told(held, opened) if one.matching != 0]
         quarantined = [one for one in quarantined if one.matching != 0]
         keep_standing(connection, "file in (select id from files where md5 = any(%s))", ([h.md5 for h in held],))
     snapshots = connection.execute(
@@ -105,7 +118,8 @@ def row_lineage(
         held=tuple(held),
         quarantined=tuple(quarantined),
         snapshots=tuple(md5 for (md5,) in snapshots),
-        not_in_cache=tuple(sorted({*gone, *gone_too})),
+        not_in_cache=() if item is None else opened.gone,
+        not_opened=() if item is None else opened.left,
         touched=touched(connection),
     )
 
@@ -142,47 +156,15 @@ def _held(connection: psycopg.Connection) -> list[Held]:
     return [Held(*row) for row in rows]
 
 
-def _open(
-    held: Sequence[Held], settings: Settings, pseudonyms: Sequence[str], item: str | None, everything: bool
-) -> tuple[list[Held], list[str]]:
-    """The same files with what was found inside, and those that are gone."""
-    from dataclasses import replace
-
-    opened, gone = [], []
-    for number, one in enumerate(held):
-        path = find(settings, one.md5) if everything or number < OPENED else None
-        if path is not None:
-            rules = _rows_in(path, pseudonyms, item)
-            opened.append(replace(one, matching=sum(rules.values()), rules={k: n for k, n in rules.items() if k}))
-        else:
-            opened.append(one)
-            if everything:
-                gone.append(one.md5)
-    return opened, gone
-
-
-def _rows_in(path: Any, pseudonyms: Sequence[str], item: str | None) -> Counter[str]:
-    """Matching rows by the rule they broke ("" where the file names none)."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        present = set(file.schema_arrow.names)
-        if "user_id" not in present or (item is not None and "item_id" not in present):
-            return Counter()
-        table = file.read(columns=[c for c in ("user_id", "item_id", "rule") if c in present])
-    keep = pc.is_in(table["user_id"], value_set=_texts(pseudonyms))
-    if item is not None:
-        keep = pc.and_(keep, pc.equal(table["item_id"], item))
-    table = table.filter(keep)
-    rules = table["rule"].to_pylist() if "rule" in present else [""] * len(table)
-    return Counter(rule or "" for rule in rules)
-
-
-def _texts(values: Sequence[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(list(values), pa.string())
+def _told(held: Sequence[Held], opened: OpenedFiles) -> list[Held]:
+    """The same files with what was found inside."""
+    told = []
+    for one in held:
+        rules = opened.rules.get(one.md5)
+        if rules is not None:
+            one = replace(one, matching=rules.total(), rules={rule: n for rule, n in rules.items() if rule})
+        told.append(one)
+    return told
 
 
 def _attempts_of(connection: psycopg.Connection) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from pipeline.data.file_md5 import file_md5
 from pipeline.exit_codes import BAD_CONFIGURATION, DATA_BROKE_CONTRACT, PASSING_FAULT
+from pipeline.lineage import row_files
 from pipeline.lineage.cache import object_path
 from pipeline.lineage.commands import app
 from pipeline.lineage.database import connected
@@ -114,7 +115,8 @@ def test_an_item_narrows_to_the_rows_and_what_is_gone_is_said(own_home, tmp_path
             pq.write_table(pa.table({"user_id": [somebody]}), users_path(own_home, digest))
         _put_with(own_home, history.run(night), contents, night)
     ask("rebuild")
-    found = json.loads(ask("row", "--domain", "harbour", "--user", somebody, "--item", "this", "--json"))
+    question = ("row", "--domain", "harbour", "--user", somebody, "--item", "this")
+    found = json.loads(ask(*question, "--json"))
     mine = [one for one in found["held"] if one["rows"] == 2]
     assert [one["matching"] for one in mine] == [1, 1, None]
     assert [(one["matching"], one["rules"]) for one in found["quarantined"]] == [
@@ -122,7 +124,16 @@ def test_an_item_narrows_to_the_rows_and_what_is_gone_is_said(own_home, tmp_path
     assert found["not_in_cache"] == [mine[-1]["md5"]]
     nights = sorted({v["as_of"][:10] for v in found["touched"]["versions"]})
     assert nights == ["2024-02-11", "2024-02-12"]  # not the first one: all of it was quarantined
-    assert "not in the cache" in ask("row", "--domain", "harbour", "--user", somebody, "--item", "this")
+    assert "not in the cache" in ask(*question)
+
+    with pytest.MonkeyPatch.context() as patch:  # only the newest is opened; the others count as holding it
+        patch.setattr(row_files, "FILES", 1)
+        first = json.loads(ask(*question, "--json"))
+        assert found["not_opened"] == []
+        assert {one["md5"] for one in mine[:2]} < set(first["not_opened"])
+        assert sorted({v["as_of"][:10] for v in first["touched"]["versions"]}) == ["2024-02-10", *nights]
+        assert f"{len(first['not_opened'])} files" in ask(*question)
+        assert json.loads(ask(*question, "--every-file", "--json")) == found
 
 
 def _put_with(home, manifests, contents, night):

@@ -34,6 +34,7 @@ PER_TARGET = {
 }
 ALWAYS = ("materialize", "register")
 START = datetime(2024, 1, 1, tzinfo=UTC)
+REGULARS = 32
 
 
 def graph_of(targets: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -164,7 +165,8 @@ class History:
             start = START + timedelta(days=30 * month)
             digest = md5(domain, month, days, edition)
             there = range(self.users_a_day * days + edition)
-            self.users.setdefault(digest, [user(domain, month, number) for number in there])
+            names = [user(domain, month, number) for number in there]
+            self.users.setdefault(digest, [*names, regular(domain, month % REGULARS)])
             yield self.tables.setdefault(digest, {
                 "path": f"{domain}/interactions/{month:04}.parquet", "md5": digest, "bytes": 50 * days,
                 "rows": 10 * days + edition, "columns": {"user_id": "string", "item_id": "string"},
@@ -202,6 +204,11 @@ class History:
 def user(domain: str, month: int, number: int) -> str:
     """A pseudonym; in a month's partition stands `number` 0, 1, … of that month and domain."""
     return md5("user", domain, month, number)[:16]
+
+
+def regular(domain: str, number: int) -> str:
+    """A pseudonym that stands in every edition of every month that is `number` modulo `REGULARS`."""
+    return md5("regular", domain, number)[:16]
 
 
 def random_history(seed: int, runs: int = 12) -> tuple[History, list[dict[str, Any]]]:
