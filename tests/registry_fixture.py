@@ -54,7 +54,7 @@ class Registry:
             self.client.create_registered_model(model_name(target))
         except MlflowException as fault:
             assert fault.error_code == "RESOURCE_ALREADY_EXISTS"
-        made = self.client.create_logged_model(experiment_id(self.client), name=model_name(target))
+        made = self.client.create_logged_model(experiment_id(self.rest), name=model_name(target))
         tags = {RUN_TAG: run_id, CONTENT_TAG: content or run_id, AS_OF_TAG: as_of}
         return int(
             self.client.create_model_version(

@@ -1,15 +1,18 @@
-"""The dozen calls of MLflow's REST API that promotion, rollback and the reaper need, without importing MLflow.
+"""The calls of MLflow's REST API that stages, promotion, rollback and the reaper need, without importing MLflow.
 
-`import mlflow` takes two seconds, more than a whole rollback may. Logging a model still goes through MLflow's client.
+`import mlflow` takes two CPU-seconds: more than a whole rollback may take, and more than many a stage computes.
+Logging a model still goes through MLflow's client.
 Source: https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -17,6 +20,8 @@ from pipeline.exit_codes import BadConfiguration, PassingFault
 
 Answer = dict[str, Any]
 PAGE = 1000
+# of MLflow's error codes
+ABSENT, PRESENT = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 
 
 class MlflowRest:
@@ -36,9 +41,9 @@ class MlflowRest:
         loopback = urlsplit(address).hostname in {"127.0.0.1", "localhost", "::1"}
         token = os.environ.get("MLFLOW_TRACKING_TOKEN")
         user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
-        self._address = address
+        self._address = address.rstrip("/")
         self._http = httpx.Client(
-            base_url=f"{address.rstrip('/')}/api/2.0/mlflow/",
+            base_url=f"{self._address}/api/2.0/mlflow/",
             timeout=seconds,
             trust_env=not loopback,
             headers={"Authorization": f"Bearer {token}"} if token else None,
@@ -85,9 +90,48 @@ class MlflowRest:
         answer = self._ask("GET", "experiments/get-by-name", {"experiment_name": name}, absent=True)
         return str(answer["experiment"]["experiment_id"]) if answer else None
 
+    def create_experiment(self, name: str) -> str | None:
+        """The id of a new experiment, None when there is one of that name."""
+        answer = self._ask("POST", "experiments/create", {"name": name}, present=True)
+        return str(answer["experiment_id"]) if answer else None
+
     def runs(self, experiment: str, query: str) -> list[Answer]:
         """Every run that MLflow's filter finds."""
         return list(self._pages("POST", "runs/search", "runs", {"experiment_ids": [experiment], "filter": query}))
+
+    def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Answer:
+        """Start a run; returns its `info`: run_id, artifact_uri, …"""
+        words = {
+            "experiment_id": experiment,
+            "run_name": name,
+            "start_time": int(time.time() * 1000),
+            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+        }
+        answer = self._ask("POST", "runs/create", words)
+        assert answer is not None
+        info: Answer = answer["run"]["info"]
+        return info
+
+    def log_batch(self, run: str, metrics: Sequence[Answer], params: Mapping[str, str]) -> None:
+        """Write up to 1,000 metrics ({key, value, timestamp, step}) and 100 parameters of a run."""
+        named = [{"key": key, "value": value} for key, value in params.items()]
+        self._ask("POST", "runs/log-batch", {"run_id": run, "metrics": list(metrics), "params": named})
+
+    def log_inputs(self, run: str, datasets: Sequence[Answer]) -> None:
+        """Write which datasets ({dataset: {name, digest, …}, tags}) a run read."""
+        self._ask("POST", "runs/log-inputs", {"run_id": run, "datasets": list(datasets)})
+
+    def takes_artifacts_of(self, artifact_uri: str) -> bool:
+        """Whether the server keeps these artifacts itself; else MLflow's client must bring them to a store."""
+        return artifact_uri.startswith("mlflow-artifacts:/") and not urlsplit(artifact_uri).netloc
+
+    def put_artifacts(self, artifact_uri: str, folder: Path, under: str) -> None:
+        """Upload a folder's files to the artifacts at `artifact_uri`, under a path of theirs."""
+        root = f"{self._address}/api/2.0/mlflow-artifacts/artifacts{urlsplit(artifact_uri).path}"
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            path = quote(f"{under}/{file.relative_to(folder).as_posix()}")
+            with file.open("rb") as content:
+                self._send("PUT", f"{root}/{path}", content=content)
 
     def end_run(self, run: str, status: str, ended_ms: int) -> None:
         """Give a run its end: FINISHED, FAILED or KILLED."""
@@ -106,22 +150,30 @@ class MlflowRest:
             if not (page := answer.get("next_page_token", "")):
                 return
 
-    def _ask(self, method: str, path: str, words: Answer, absent: bool = False) -> Answer | None:
-        """One call; None instead of a fault when what it names is not there and that may be."""
-        get = method == "GET"
+    def _ask(self, method: str, path: str, words: Answer, absent: bool = False, present: bool = False) -> Answer | None:
+        """One call; None instead of a fault when what it names is not there (is there already) and that may be."""
+        tolerated = {code for code, may in ((ABSENT, absent), (PRESENT, present)) if may}
+        content = {"params": words} if method == "GET" else {"json": words}
+        answer = self._send(method, path, tolerated, **content)
+        return answer.json() if answer is not None else None
+
+    def _send(
+        self, method: str, path: str, tolerated: Container[str] = frozenset(), **content: Any
+    ) -> httpx.Response | None:
+        """One request; None when it fails with an error code that is tolerated."""
         try:
-            answer = self._http.request(method, path, params=words if get else None, json=None if get else words)
+            answer = self._http.request(method, path, **content)
         except httpx.TransportError as fault:
             raise PassingFault(
                 f"MLflow at {self._address} does not answer ({fault}): `warmstart status` shows the servers"
             ) from fault
         if answer.status_code < 400:
-            found: Answer = answer.json()
-            return found
+            return answer
         code, message = _error(answer)
         # an alias that is not set is an invalid parameter to MLflow
-        no_alias = code == "INVALID_PARAMETER_VALUE" and path.endswith("/alias") and "not found" in message
-        if absent and (code == "RESOURCE_DOES_NOT_EXIST" or no_alias):
+        if code == "INVALID_PARAMETER_VALUE" and path.endswith("/alias") and "not found" in message:
+            code = ABSENT
+        if code in tolerated:
             return None
         sentence = f"MLflow at {self._address} answered {answer.status_code} to {path}: {message}"
         if answer.status_code >= 500 or answer.status_code == 429:

@@ -17,6 +17,7 @@ import yaml
 from pipeline.exit_codes import PassingFault
 from pipeline.graph import Graph, load_graph
 from pipeline.openlineage.delivery import emit_run
+from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.report.address import page_path
 from pipeline.runs.as_of import format_as_of
 from pipeline.runs.begun import is_alive
@@ -24,7 +25,7 @@ from pipeline.runs.faults import explain
 from pipeline.runs.manifest import read_every_attempt, read_manifests
 from pipeline.runs.manifest_store import FORMAT
 from pipeline.runs.reproduce import bury_killed
-from pipeline.runs.tracking import client, end_parent_run, track_stage
+from pipeline.runs.tracking import end_parent_run, track_stage
 from pipeline.runs.workspace import python_in, record_path, run_record, workspace_path
 from pipeline.runs.wrapper import RUN_FOLDER
 from pipeline.settings import Settings
@@ -51,7 +52,7 @@ def close_run(settings: Settings, run_id: str) -> bool:
     missing = unfinished(workspace, graph)
     _push(settings, workspace)
     page = settings.airflow_uri + page_path(record_path(settings, run_id).name)
-    tracked = _track(workspace, not missing, page)
+    tracked = _track(settings, workspace, not missing, page)
     _keep_record(settings, workspace, run_id, missing)
     _index(settings, workspace)
     _draw(settings, run_id, tracked)
@@ -90,13 +91,13 @@ def _push(settings: Settings, workspace: Path) -> None:
         raise PassingFault(f"dvc push to {settings.dvc_remote} failed; is it there, and is there space on it?")
 
 
-def _track(workspace: Path, finished: bool, page: str) -> str:
-    mlflow = client()
+def _track(settings: Settings, workspace: Path, finished: bool, page: str) -> str:
+    rest = MlflowRest(settings.mlflow_uri)
     for manifest in read_manifests(workspace).values():
         # the code of an older commit wrote manifests of another form
         if manifest.get("format") == FORMAT and manifest["mlflow_run_id"] is None:
-            track_stage(workspace, manifest, mlflow)
-    return end_parent_run(mlflow, run_record(workspace), finished, page)
+            track_stage(workspace, manifest, rest)
+    return end_parent_run(rest, run_record(workspace), finished, page)
 
 
 def _draw(settings: Settings, run_id: str, tracked: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.exit_codes import DONE, StageError
+from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.registry.start import close_killed_runs
 from pipeline.runs.attempt import Attempt
 from pipeline.runs.faults import explain
-from pipeline.runs.tracking import client, parent_run
+from pipeline.runs.tracking import parent_run
 from pipeline.runs.workspace import RunRequest, open_workspace, record_path, run_record
 from pipeline.runs.wrapper import attempts_folder
 from pipeline.settings import Settings
@@ -27,7 +28,7 @@ def open_and_record(settings: Settings, request: RunRequest) -> Path:
     try:
         workspace = open_workspace(settings, request)
         run = run_record(workspace)
-        parent_run(client(), run)
+        parent_run(MlflowRest(settings.mlflow_uri), run)
         close_killed_runs(settings, request.run_id)
     except Exception as fault:
         code, sentence = explain(fault)

@@ -65,7 +65,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     version = registered(rest, job.target, run_id)
     if version is None:
         wanted = _registration(inputs, params, job, data, model_name(job.target))
-        version = register_version(mlflow, rest, wanted, experiment_id(mlflow))
+        version = register_version(mlflow, rest, wanted, experiment_id(rest))
     judging = Judging(
         mlflow, rest, version, read_evidence(inputs["reports/evaluation"]), data, _age(job.run), job.scratch
     )

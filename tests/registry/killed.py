@@ -38,7 +38,7 @@ def register(folder: str, target: str, run_id: str) -> int:
         target, run_id, Path(folder), {"model_card.md": b"# card\n"}, {"warmstart.as_of": ""}, "# card\n"
     )
     mlflow = client()
-    return register_version(mlflow, rest, wanted, experiment_id(mlflow)).version
+    return register_version(mlflow, rest, wanted, experiment_id(rest)).version
 
 
 def decide(target: str, version: int, run_id: str) -> None:

@@ -22,7 +22,7 @@ def logged_models(registry, target: str) -> list[str]:
     from pipeline.runs.tracking import experiment_id
 
     found = registry.client.search_logged_models(
-        [experiment_id(registry.client)], filter_string=f"name = '{model_name(target)}'"
+        [experiment_id(registry.rest)], filter_string=f"name = '{model_name(target)}'"
     )
     return [str(model.status).split(".")[-1] for model in found]
 

@@ -20,9 +20,9 @@ RUN = {"commit": "c" * 40, "as_of": "2026-01-01", "data": "x", "targets": [], "o
 def night(registry, request):
     """A run with a parent and one stage's child in MLflow, both RUNNING, and its workspace."""
     run_id = re.sub(r"[^a-zA-Z-]", "-", f"run-{request.node.name}")
-    parent = parent_run(registry.client, RUN | {"run_id": run_id})
+    parent = parent_run(registry.rest, RUN | {"run_id": run_id})
     tags = {RUN_TAG: run_id, STAGE_TAG: "pretrain", PARENT_TAG: parent}
-    child = registry.client.create_run(experiment_id(registry.client), tags=tags).info.run_id
+    child = registry.client.create_run(experiment_id(registry.rest), tags=tags).info.run_id
     workspace = registry.home / "runs" / run_id
     (workspace / "run" / "leases").mkdir(parents=True)
 
@@ -88,6 +88,6 @@ def test_the_run_that_is_being_opened_is_spared(night):
 
 
 def test_other_runs_in_the_same_mlflow_are_left_alone(registry):
-    other = registry.client.create_run(experiment_id(registry.client)).info.run_id
+    other = registry.client.create_run(experiment_id(registry.rest)).info.run_id
     reap(settings(), registry.rest, lambda run: "failed")
     assert registry.client.get_run(other).info.status == "RUNNING"

@@ -16,7 +16,7 @@ def test_a_promotion_and_a_rollback_reach_the_service_from_mlflow(tmp_path, fold
         numbers = []
         for seed in (1, 2):
             wanted = Registration("t", f"run-{seed}", folders(seed), {}, {"warmstart.as_of": "2026-01-01"}, "card")
-            made = register_version(registry.client, registry.rest, wanted, experiment_id(registry.client))
+            made = register_version(registry.client, registry.rest, wanted, experiment_id(registry.rest))
             numbers.append(made.version)
         promote(registry.rest, "t", numbers[0], None, "user test", "first", None)
         with running(FakeRegistry(registry.home)) as served:
