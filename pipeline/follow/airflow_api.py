@@ -18,13 +18,15 @@ class AirflowApi:
     Args:
         address: base address of the API server.
         user, password: a login that may trigger runs.
+        dag: the DAG whose runs are meant.
 
     Raises:
         BadConfiguration: the login is refused.
         PassingFault: the server does not answer.
     """
 
-    def __init__(self, address: str, user: str, password: str) -> None:
+    def __init__(self, address: str, user: str, password: str, dag: str = DAG) -> None:
+        self.dag = dag
         self._http = httpx.Client(base_url=address, timeout=30)
         answer = self._send("POST", "/auth/token", json={"username": user, "password": password})
         if answer.status_code >= 400:
@@ -39,12 +41,14 @@ class AirflowApi:
             PassingFault: it was not read within `seconds`.
         """
         began = time.monotonic()
-        while self._send("GET", f"/api/v2/dags/{DAG}").status_code == 404:
+        while self._send("GET", f"/api/v2/dags/{self.dag}").status_code == 404:
             errors = self._send("GET", "/api/v2/importErrors").json().get("import_errors", [])
             if errors:
                 raise BadConfiguration(f"{errors[0]['filename']} cannot be imported:\n{errors[0]['stack_trace']}")
             if time.monotonic() - began > seconds:
-                raise PassingFault(f"Airflow has not read the DAG {DAG} after {seconds:.0f} s; see `warmstart doctor`")
+                raise PassingFault(
+                    f"Airflow has not read the DAG {self.dag} after {seconds:.0f} s; see `warmstart doctor`"
+                )
             time.sleep(0.5)
 
     def trigger(self, conf: dict[str, Any]) -> str:
@@ -53,19 +57,19 @@ class AirflowApi:
         Raises:
             BadConfiguration: the form refuses a value, with Airflow's own words.
         """
-        answer = self._send("POST", f"/api/v2/dags/{DAG}/dagRuns", json={"logical_date": None, "conf": conf})
+        answer = self._send("POST", f"/api/v2/dags/{self.dag}/dagRuns", json={"logical_date": None, "conf": conf})
         if answer.status_code >= 400:
             raise BadConfiguration(f"Airflow refused the run: {_detail(answer)}")
         return str(answer.json()["dag_run_id"])
 
     def run_state(self, run_id: str) -> str:
         """queued, running, success or failed."""
-        return str(self._get(f"/api/v2/dags/{DAG}/dagRuns/{run_id}")["state"])
+        return str(self._get(f"/api/v2/dags/{self.dag}/dagRuns/{run_id}")["state"])
 
     def tasks(self, run_id: str) -> list[dict[str, Any]]:
         """The run's task instances: task_id, map_index, state, duration, try_number, …"""
         found: list[dict[str, Any]] = self._get(
-            f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances", params={"limit": 1000}
+            f"/api/v2/dags/{self.dag}/dagRuns/{run_id}/taskInstances", params={"limit": 1000}
         )["task_instances"]
         return found
 
