@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline.data.schema import MOMENT, SCHEMAS, TableName, read_table
+from pipeline.data.schema import MOMENT, SCHEMAS, TableName, read_table, write_table
 from pipeline.exit_codes import DataBrokeContract
 
 if TYPE_CHECKING:
@@ -72,16 +72,18 @@ def is_feedback(source: str) -> bool:
 def feedback_digests(home: Path, targets: Iterable[str], as_of: datetime) -> dict[str, str]:
     """`<target>/feedback` for every target that has any from before `as_of`; each pinned for the run that is opened.
 
-    Days from `as_of` on are left out, so that a backfill is the same however much feedback came after it.
+    Days from `as_of` on are left out, and items listed from then on, so that a backfill is the same however much
+    feedback came after it.
     """
     found: dict[str, str] = {}
     for target in targets:
         folder = feedback_folder(home, target)
         closed = closed_state(folder)
         days = {day: sha for day, sha in closed["days"].items() if _start(day) < as_of}
-        if not days and closed["items"] is None:
+        items = _items_known(folder, days.values(), closed["items"], as_of) if closed["items"] else None
+        if not days and items is None:
             continue
-        content = json.dumps({"days": days, "items": closed["items"]}, indent=1, sort_keys=True).encode()
+        content = json.dumps({"days": days, "items": items}, indent=1, sort_keys=True).encode()
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         write_whole(version_path(folder, digest, "json"), content)
         found[f"{target}/{SOURCE}"] = digest
@@ -122,11 +124,8 @@ def with_feedback(
     """
     import polars as pl
 
-    known = closed.events.filter(pl.col("timestamp") < as_of, pl.col("created_at") < as_of)
-    taken = known.filter(pl.col("event") != IMPRESSION).select(SCHEMAS["interactions"].names)
-    listed = closed.items.filter(
-        (pl.col("listed_at") < as_of) | pl.col("item_id").is_in(taken["item_id"].unique().implode())
-    ).drop("listed_at")
+    taken = _taken(closed.events, as_of).select(SCHEMAS["interactions"].names)
+    listed = _known(closed.items, taken, as_of).drop("listed_at")
     new = listed.join(tables["items"], on="item_id", how="anti", maintain_order="left")
     items = pl.concat([tables["items"], new], how="diagonal")
     added = taken.join(items, on="item_id", how="semi", maintain_order="left")
@@ -141,6 +140,36 @@ def with_feedback(
         "users": pl.concat([tables["users"], users]),
     }
     return more, added
+
+
+def _taken(events: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    import polars as pl
+
+    known = events.filter(pl.col("timestamp") < as_of, pl.col("created_at") < as_of)
+    return known.filter(pl.col("event") != IMPRESSION)
+
+
+def _known(items: pl.DataFrame, taken: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    import polars as pl
+
+    was_taken = pl.col("item_id").is_in(taken["item_id"].unique().implode())
+    return items.filter((pl.col("listed_at") < as_of) | was_taken)
+
+
+def _items_known(folder: Path, days: Iterable[str], items: str, as_of: datetime) -> str | None:
+    """The version of the listed items that has those known at `as_of`; None when none is."""
+    import polars as pl
+
+    listed = _frame(folder, items)
+    events = pl.concat([_empty(EVENT_SCHEMA), *(_frame(folder, day) for day in days)])
+    known = _known(listed, _taken(events, as_of), as_of)
+    if len(known) in (0, len(listed)):
+        return items if len(known) else None
+    draft = folder / "versions" / f".known.{os.getpid()}"
+    write_table(known, draft, ITEM_SCHEMA)
+    sha = hashlib.sha256(draft.read_bytes()).hexdigest()
+    draft.replace(version_path(folder, sha))
+    return sha
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.feedback import read_feedback
 from pipeline.exit_codes import BadConfiguration
 from pipeline.feedback.close import close_feedback
 from pipeline.lineage.cache import find
@@ -40,13 +41,22 @@ def test_it_is_the_backbone_of_the_run_that_made_the_champion(home: Settings, ba
     assert champion_backbone(home, ["meadow"]) is None
 
 
-def test_closed_feedback_is_pinned_when_a_run_is_opened(home: Settings, send: Send) -> None:
+def test_closed_feedback_is_pinned_when_a_run_is_opened(home: Settings, send: Send, list_item: Send) -> None:
     request = RunRequest("r", as_of=NOON + timedelta(days=2), data="world:tiny")
     assert _effective_params(home, CHECKOUT, request)["sources"] == {}
     send("e1")
     send("e2", target="orchard", happened_at=NOON + timedelta(days=5))  # a day that this run may not know
     close_feedback(home)
-    assert set(_effective_params(home, CHECKOUT, request)["sources"]) == {"harbour/feedback"}
+    pinned = _effective_params(home, CHECKOUT, request)["sources"]
+    assert set(pinned) == {"harbour/feedback"}
+    list_item("lamp", listed_at=NOON + timedelta(days=5))
+    close_feedback(home)
+    assert _effective_params(home, CHECKOUT, request)["sources"] == pinned  # an item of later changes no backfill
+    list_item("rug")
+    close_feedback(home)
+    known = _effective_params(home, CHECKOUT, request)["sources"]["harbour/feedback"]
+    assert read_feedback(home.home, "harbour", known).items["item_id"].to_list() == ["rug"]
+    assert len(read_feedback(home.home, "harbour").items) == 2
     with pytest.raises(BadConfiguration, match="no moment"):
         _effective_params(home, CHECKOUT, RunRequest("r", data="world:tiny", overrides=("as_of=someday",)))
 
