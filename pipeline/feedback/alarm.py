@@ -1,10 +1,14 @@
-"""Start `retrain` for a drift, once for each champion: what a newer model does not mend, a run an hour would not."""
+"""Start `retrain` for a drift, once for each champion: what a newer model does not mend, a run an hour would not.
+
+An alarm is about now: feedback that ended days ago, or that a simulated clock dates, is reported and starts nothing.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.data.feedback import write_whole
@@ -12,10 +16,11 @@ from pipeline.feedback.drift import Report
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
+RECENT = timedelta(days=2)
 
 
-def retrain_for(settings: Settings, reports: Sequence[Report]) -> list[str]:
-    """What was done, a line for each target that drifts.
+def retrain_for(settings: Settings, reports: Sequence[Report], now: datetime) -> list[str]:
+    """What was done, a line for each target that drifts. `now`: UTC.
 
     Raises:
         BadConfiguration: Airflow refuses the login or the run.
@@ -26,9 +31,11 @@ def retrain_for(settings: Settings, reports: Sequence[Report]) -> list[str]:
 
     path = settings.home / "feedback" / "drift" / "alarms.json"
     raised: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    drifting = [report for report in reports if report.reasons]
+    told = [report for report in reports if report.reasons]
+    drifting = [report for report in told if abs(now - datetime.fromisoformat(report.until)) <= RECENT]
     new = [r for r in drifting if (raised.get(r.target) or {}).get("champion") != r.run_id]
-    lines = [
+    lines = [f"{r.target}: its feedback ends at {r.until}, which is not now: no run" for r in told if r not in drifting]
+    lines += [
         f"{r.target}: run {raised[r.target]['run']} was started for this champion already"
         for r in drifting if r not in new
     ]  # fmt: skip

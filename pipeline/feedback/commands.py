@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -71,5 +72,5 @@ def drift(
     if retrain and reports:
         from pipeline.feedback.alarm import retrain_for
 
-        for line in retrain_for(where, reports):
+        for line in retrain_for(where, reports, datetime.now(UTC)):
             typer.echo(line)

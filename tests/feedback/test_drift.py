@@ -153,7 +153,10 @@ def test_the_report_and_one_run_a_champion(
 
     monkeypatch.setattr("pipeline.follow.airflow_api.AirflowApi", Airflow)
     monkeypatch.setattr("pipeline.stack.credentials.airflow_login", lambda settings: ("admin", "x"))
-    assert "started manual__1" in alarm.retrain_for(home, [report])[0]
-    assert "already" in alarm.retrain_for(home, [report])[0]
+    assert "not now" in alarm.retrain_for(home, [report], NOON + timedelta(days=9))[0]
+    assert started == []
+    tonight = NOON + timedelta(hours=12)
+    assert "started manual__1" in alarm.retrain_for(home, [report], tonight)[0]
+    assert "already" in alarm.retrain_for(home, [report], tonight)[0]
     assert len(started) == 1
     assert started[0]["reason"].startswith("drift: harbour: ")
