@@ -130,7 +130,7 @@ class Champions:
         Raises:
             PassingFault: PostgreSQL is away; nothing is kept.
         """
-        self._table.put(target, item)
+        self._table.put(target, item, self._now())
         with self._swapping:
             self._items.setdefault(target, {})[item.item_id] = item
             champion = self.current.get(target)

@@ -26,7 +26,7 @@ from pipeline.serving.users import micros
 log = logging.getLogger("pipeline.serving")
 
 UPSERT = """
-insert into listed_items (target, item_id, text, attributes, available_from) values (%s, %s, %s, %s, %s)
+insert into listed_items (target, item_id, text, attributes, available_from, listed_at) values (%s, %s, %s, %s, %s, %s)
 on conflict (target, item_id) do update
 set text = excluded.text, attributes = excluded.attributes, available_from = excluded.available_from
 """
@@ -56,16 +56,15 @@ class ListedItems:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def put(self, target: str, item: ListedItem) -> None:
-        """Commit an item; the same id again describes it anew.
+    def put(self, target: str, item: ListedItem, now: datetime) -> None:
+        """Commit an item, listed `now`; the same id again describes it anew, listed when it first was.
 
         Raises:
             PassingFault: PostgreSQL is away.
         """
         with self._connected() as connection:
-            connection.execute(
-                UPSERT, (target, item.item_id, item.text, list(item.attributes), item.available_from)
-            )  # fmt: skip
+            described = (item.item_id, item.text, list(item.attributes), item.available_from)
+            connection.execute(UPSERT, (target, *described, now))
 
     def read(self, target: str) -> dict[str, ListedItem]:
         """Every item, the first listed first.
