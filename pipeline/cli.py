@@ -16,6 +16,7 @@ from pipeline.feedback.commands import app as feedback
 from pipeline.lineage.commands import app as lineage
 from pipeline.registry.commands import app as models
 from pipeline.serving.commands import serve
+from pipeline.simulation.commands import simulate
 from pipeline.stack.commands import doctor, down, status, up
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")
@@ -25,7 +26,7 @@ app.add_typer(data, name="data")
 app.add_typer(feedback, name="feedback")
 app.add_typer(models, name="models")
 app.add_typer(lineage, name="lineage")
-for command in (up, down, status, doctor, serve):
+for command in (up, down, status, doctor, serve, simulate):
     app.command()(command)
 
 
