@@ -192,4 +192,4 @@ def _moment(option: str, text: str | None) -> Any:
     try:
         return None if text is None else parse_as_of(text)
     except ValueError as fault:
-        raise BadConfiguration(f"{option} {text}: {fault}") from fault
+        raise BadConfiguration(f"{option} {str(fault).removeprefix('as_of ')}") from fault

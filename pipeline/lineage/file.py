@@ -29,6 +29,8 @@ BY_PATH = """
     from unnest(%(folders)s::text[], %(insides)s::text[]) as split(folder, inside)
     join paths p on p.path = split.inside join entries e on e.path = p.id
     join outputs o on o.tree = e.tree and o.path = split.folder
+    union all
+    select o.attempt, o.path, null, o.tree from outputs o where o.path = %(whole)s
 """
 
 
@@ -54,7 +56,8 @@ class FileLineage:
 
 
 def file_lineage(connection: psycopg.Connection, asked: str, run: str | None = None) -> FileLineage:
-    """Answer for a file: a path on this disk (its content counts), a path in the runs' outputs, or an md5.
+    """Answer for a file, or a stage's whole output: a path on this disk (a file's, its content counts), a path in the
+    runs' outputs, or an md5.
 
     Args:
         run: only the content that stood at the path in this run; without it, every content that ever did.
@@ -66,8 +69,8 @@ def file_lineage(connection: psycopg.Connection, asked: str, run: str | None = N
         _refuse_file(connection, asked)
     rows = connection.execute(
         "select md5, bytes, rows, first, last from files where id in (select file from standing) "
-        "union all select md5, bytes, rows, null, null from trees where md5 = %s order by 4 nulls last, 1",
-        (asked,),
+        "union all select md5, bytes, rows, null, null from trees "
+        "where id in (select tree from standing where file is null) order by 4 nulls last, 1"
     )
     contents = tuple(Content(*row) for row in rows)
     return FileLineage(asked, contents, places(connection), touched(connection))
@@ -85,7 +88,7 @@ def _stand(connection: psycopg.Connection, asked: str, run: str | None) -> bool:
         words = asked.strip("/").split("/")
         folders = ["/".join(words[:i]) for i in range(1, len(words) + 1)]
         insides = ["/".join(words[i:]) for i in range(1, len(words) + 1)]
-        stand(connection, BY_PATH, {"folders": folders, "insides": insides})
+        stand(connection, BY_PATH, {"folders": folders, "insides": insides, "whole": "/".join(words)})
     if run is not None:
         inside = "attempt in (select a.id from attempts a join runs r on r.id = a.run where r.run_id = %s)"
         keep_standing(connection, inside, (run_named(connection, run),))
@@ -102,6 +105,6 @@ def _refuse_file(connection: psycopg.Connection, asked: str) -> NoReturn:
         )
     known = connection.execute(
         "select distinct o.path || '/' || p.path from (select path, max(tree) as tree from outputs group by path) o "
-        "join entries e on e.tree = o.tree join paths p on p.id = e.path"
+        "join entries e on e.tree = o.tree join paths p on p.id = e.path order by 1"
     )
     raise BadConfiguration(f"no run has written {asked!r}; {nearest(asked, [row[0] for row in known])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from rich.table import Table
 from pipeline.lineage.diff import Change
 
 SHOWN = 8  # rows of a list before it is cut
+HASH = re.compile("[0-9a-f]{32,}")
 
 
 def fact_table(*rows: tuple[str, str | None]) -> Table:
@@ -30,7 +32,8 @@ def table_of(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:
-        table.add_column(name, justify="right" if name in ("rows", "its rows", "runs", "contents") else "left")
+        right = name in ("rows", "its rows", "runs", "contents")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
     return table
 
 
@@ -42,7 +45,7 @@ def cut(lines: Sequence[str], limit: int = SHOWN) -> Iterable[str]:
 
 def more(count: int, what: str, limit: int = SHOWN) -> list[str]:
     """A line that says how many are not shown, or nothing."""
-    return [f"[dim]and {count_of(count - limit, what)} more: --json has them all[/]"] if count > limit else []
+    return [f"[dim]and {count_of(count - limit, f'more {what}')}: --json has them all[/]"] if count > limit else []
 
 
 def and_more(table: Table, rows: Sequence[Any]) -> None:
@@ -61,6 +64,8 @@ def value_text(value: Any, digits: int = 32) -> str:
         return escape(" ".join(value_text(inner, 10) for inner in value.values()))
     if isinstance(value, int):
         return str(value)
+    if HASH.fullmatch(str(value)):
+        digits = 10
     return escape(str(value)[:digits])
 
 

@@ -120,7 +120,7 @@ def _refuse(connection: psycopg.Connection, text: str) -> NoReturn:
     recent = [row[0] for row in connection.execute("select run_id from runs order by id desc limit 2000")]
     champions = [f"{name}@{CHAMPION}" for name in known]
     near = difflib.get_close_matches(text, [*champions, *known, LATEST, *recent], n=3, cutoff=0.5)
-    near = [f"{n}@{CHAMPION}" if n in known else n for n in near]
+    near = list(dict.fromkeys(f"{n}@{CHAMPION}" if n in known else n for n in near))
     raise BadConfiguration(f"nothing is called {text!r}: {_did_you_mean(near) if near else f'give {FORMS}'}")
 
 
@@ -129,6 +129,7 @@ def _did_you_mean(near: list[str]) -> str:
 
 
 def nearest(text: str, known: list[str]) -> str:
-    """ "did you mean x?", or a few of what is known when nothing is near."""
-    near = difflib.get_close_matches(text, known, n=3, cutoff=0.5)
+    """ "did you mean x?", or a few of what is known when nothing is near; a part of a path is near to the whole."""
+    around = [one for one in known if f"/{text.strip('/')}/" in f"/{one}/"]
+    near = around[:3] or difflib.get_close_matches(text, known, n=3, cutoff=0.5)
     return _did_you_mean(near) if near else f"known are {', '.join(known[:6]) or 'none yet'}"

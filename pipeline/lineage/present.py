@@ -90,11 +90,10 @@ def _(answer: SourceLineage) -> Any:
     for v in answer.versions[-SHOWN:]:
         table.add_row(f"{v.name} {escape(v.place or '')} [dim]{(v.md5 or '')[:10]}[/]", number(v.rows), number(v.runs),
                       day(v.first), day(v.last))  # fmt: skip
-    parts: list[Any] = [f"[bold]{escape(answer.name)}[/]{window}", table, *more(len(answer.versions), "older version")]
-    if answer.undated:
-        parts.append(
-            f"[dim]{len(answer.undated)} of the files have no times of events and are in whatever the window[/]"
-        )
+    parts: list[Any] = [f"[bold]{escape(answer.name)}[/]{window}", table, *more(len(answer.versions), "version")]
+    if answer.undated and window:
+        have = "1 file has" if len(answer.undated) == 1 else f"{len(answer.undated)} files have"
+        parts.append(f"[dim]{have} no times of events, and may hold rows of any window[/]")
     return Group(*parts, _places(answer.places), _touched(answer.touched))
 
 
@@ -125,7 +124,8 @@ def _(answer: RowLineage) -> Any:
 @render.register
 def _(answer: Differences) -> Any:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=True)
-    for name in ("", _side(answer.before), _side(answer.after)):
+    table.add_column(no_wrap=True)  # a path is copied whole
+    for name in (_side(answer.before), _side(answer.after)):
         table.add_column(name, overflow="fold")
     commits = [answer.before.commit, answer.after.commit]
     table.add_row(
@@ -217,10 +217,12 @@ def _touched(found: Touched) -> Any:
     if found.tables:
         listed = [f"{t.path} [dim]{number(t.contents)}[/]" for t in found.tables]
         parts.append(
-            "tables  " + ", ".join(listed[:16]) + (f" and {len(listed) - 16} more" if len(listed) > 16 else "")
+            "tables, [dim]and how many contents of each[/]: "
+            + ", ".join(listed[:16])
+            + (f" and {len(listed) - 16} more" if len(listed) > 16 else "")
         )
     if found.versions:
-        table = table_of("model", "verdict", "as_of", "run", "champion")
+        table = table_of("model", "verdict", "as_of", "run", "champion (UTC)")
         newest = sorted(
             found.versions, key=lambda v: (not v.champion, -(v.registered.timestamp() if v.registered else 0))
         )
@@ -234,9 +236,7 @@ def _touched(found: Touched) -> Any:
 def _places(found: Sequence[Place]) -> Any:
     table = table_of("stood at", "contents", "runs", "first as_of", "last as_of")
     for place in found[-SHOWN:]:
-        table.add_row(
-            escape(place.path), number(place.contents or 1), number(place.runs), day(place.first), day(place.last)
-        )
+        table.add_row(escape(place.path), number(place.contents), number(place.runs), day(place.first), day(place.last))
     return Group(table, *more(len(found), "path"))
 
 

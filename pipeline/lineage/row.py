@@ -88,9 +88,11 @@ def row_lineage(
         every_file: open every file that may hold the item, not only the newest.
 
     Raises:
-        BadConfiguration: no run has a domain of this name; the sentence has the nearest. A user whom no file holds is
-            an answer, not an error.
+        BadConfiguration: no run has a domain of this name (the sentence has the nearest), or the user or the item is
+            empty. A user whom no file holds is an answer, not an error.
     """
+    if not user or item == "":
+        raise BadConfiguration(f"--{'item' if user else 'user'} is empty: give an id as it stands in your data")
     _refuse_unknown_domain(connection, domain)
     pseudonyms = pseudonyms_of(settings, user)
     values = {"users": [user_key(p) for p in pseudonyms], "out": QUARANTINE, "domain": f"{domain}/%", "item": item}

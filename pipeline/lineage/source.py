@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline.exit_codes import BadConfiguration
+from pipeline.lineage.answer import moment
 from pipeline.lineage.names import nearest
 from pipeline.lineage.touched import Place, Touched, stand, touched
 
@@ -57,12 +58,16 @@ def source_lineage(
         name: `harbour/interactions`, a domain (all of its tables), or the place that dataset.yaml names.
 
     Raises:
-        BadConfiguration: no run has read such a source; the sentence has the nearest names.
+        BadConfiguration: no run has read such a source (the sentence has the nearest names), or no moment is in the
+            window.
     """
+    if since is not None and until is not None and since >= until:
+        raise BadConfiguration(f"--from {moment(since)} is not before --to {moment(until)}: no event is between them")
     known = [row[0] for row in connection.execute("select distinct name from sources order by name")]
     names = [n for n in known if n == name or n.startswith(f"{name}/")] or _at_place(connection, name)
     if not names:
-        raise BadConfiguration(f"no run has read a source {name!r}; {nearest(name, known)}")
+        domains = [n.partition("/")[0] for n in known]
+        raise BadConfiguration(f"no run has read a source {name!r}; {nearest(name, sorted({*known, *domains}))}")
     _hold(connection, names, since, until)
     stand(
         connection,

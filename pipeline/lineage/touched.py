@@ -79,7 +79,7 @@ def places(connection: psycopg.Connection) -> tuple[Place, ...]:
     """`standing`, by path."""
     rows = connection.execute(
         """
-        select s.path, count(distinct s.file), count(distinct r.id), min(r.as_of), max(r.as_of)
+        select s.path, count(distinct coalesce(s.file, -s.tree)), count(distinct r.id), min(r.as_of), max(r.as_of)
         from standing s join attempts a on a.id = s.attempt join runs r on r.id = a.run group by s.path order by s.path
         """
     )

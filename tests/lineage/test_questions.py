@@ -97,6 +97,17 @@ def test_a_path_means_every_content_that_stood_there_unless_a_run_is_named(conne
     assert narrowed.touched.runs == 1
 
 
+def test_a_whole_output_can_be_asked_for(connection):
+    history, manifests = random_history(3)
+    fill(connection, history, manifests)
+    written = [m for m in manifests if "models/served/harbour" in m["outputs"]]
+    answer = file_lineage(connection, "models/served/harbour")
+    trees = {m["outputs"]["models/served/harbour"]["md5"] for m in written}
+    assert {content.md5 for content in answer.contents} == trees
+    assert [(p.path, p.contents) for p in answer.places] == [("models/served/harbour", len(trees))]
+    assert keys(answer.touched) == Oracle(manifests).below(m["sha256"] for m in written)[0]
+
+
 def test_a_file_on_the_disk_is_known_by_its_content(connection, tmp_path):
     import hashlib
 
@@ -187,7 +198,7 @@ def test_the_intervals_in_which_a_version_was_champion(connection, tmp_path):
         ("rec-harbor@champion", r"there is no model 'rec-harbor'; did you mean rec-harbour"),
         ("rec-harbour@champion", "rec-harbour has no champion yet"),
         ("rec-harbour/9", "rec-harbour has no version 9; the nearest are 1"),
-        ("rec-harbour", "did you mean rec-harbour@champion"),
+        ("rec-harbour", r"did you mean rec-harbour@champion or rec-orchard@champion\?"),
         ("manual__2024-02-10T00:00:00.000Z_2", "did you mean manual__2024-02-10T00:00:00.000Z_1"),
         ("1", "1 could be rec-harbour/1 or rec-orchard/1"),
         ("latest", "latest could be rec-harbour/1 or rec-orchard/1"),
@@ -207,5 +218,19 @@ def test_an_unknown_path_source_or_domain_gets_the_right_one(connection, tmp_pat
         file_lineage(connection, "data/snapshot/plaza/item.parquet")
     with pytest.raises(BadConfiguration, match="did you mean plaza/interactions"):
         source_lineage(connection, "plaza/interaction")
+    with pytest.raises(BadConfiguration, match="did you mean harbour "):
+        source_lineage(connection, "harbor")
+    with pytest.raises(BadConfiguration, match=r"did you mean data/snapshot/plaza/items\.parquet or data/valid/plaza/"):
+        file_lineage(connection, "plaza/items.parquet")
     with pytest.raises(BadConfiguration, match="did you mean plaza"):
         row_lineage(connection, Settings(home=tmp_path), "plazza", "x")
+
+
+def test_a_question_that_can_have_no_answer_is_refused(connection, tmp_path):
+    history = History(random.Random(0))
+    fill(connection, history, history.run(40))
+    with pytest.raises(BadConfiguration, match="--from 2024-01-03T00:00:00Z is not before --to 2024-01-02T00:00:00Z"):
+        source_lineage(connection, "plaza", START + timedelta(days=2), START + timedelta(days=1))
+    for words, option in ((("",), "--user"), (("x", ""), "--item")):
+        with pytest.raises(BadConfiguration, match=f"{option} is empty"):
+            row_lineage(connection, Settings(home=tmp_path), "plaza", *words)
