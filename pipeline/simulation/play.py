@@ -35,6 +35,7 @@ class Asked:
         data: a folder that `warmstart data world` wrote, or `world:<size>`; empty: written to `<out>/world`.
         targets: empty is all.
         users_per_day: visits a day in each target.
+        searching: share of the users who search for what they want where it was not shown, and take it.
         overrides: parameters of every night.
         address: of a running service; empty starts one.
         out: empty is `$WARMSTART_HOME/simulation/<size>-<seed>`.
@@ -46,6 +47,7 @@ class Asked:
     data: str = ""
     targets: tuple[str, ...] = ()
     users_per_day: int = 150
+    searching: float = 1.0
     overrides: tuple[str, ...] = ()
     address: str = ""
     out: str = ""
@@ -65,7 +67,7 @@ def simulate(settings: Settings, asked: Asked) -> Path:
     )
     question = {
         "size": size, "seed": asked.seed, "data": asked.data, "targets": list(targets),
-        "users_per_day": asked.users_per_day, "overrides": list(asked.overrides),
+        "users_per_day": asked.users_per_day, "searching": asked.searching, "overrides": list(asked.overrides),
     }  # fmt: skip
     journal = Journal(out, question)
     with Terminal() as terminal:
@@ -130,7 +132,13 @@ def _day(
         for target, newcomer in new.items():
             list_items(client, target, newcomer, since)
     played = play(
-        client, markets, journal, day, visits, lambda n: terminal.say(f"day {day}: visit {n} of {len(visits)}")
+        client,
+        markets,
+        journal,
+        day,
+        visits,
+        asked.searching,
+        lambda n: terminal.say(f"day {day}: visit {n} of {len(visits)}"),
     )
     terminal.day(day, played)
     return played
