@@ -31,7 +31,7 @@ def simulate(
     import signal
     import sys
 
-    from pipeline.exit_codes import TERMINATED
+    from pipeline.exit_codes import BROKE, TERMINATED, StageError
     from pipeline.settings import settings
     from pipeline.simulation.play import Asked
     from pipeline.simulation.play import simulate as begin
@@ -39,4 +39,10 @@ def simulate(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # the service it has started ends with it
     words = tuple(word for text in overrides or [] for word in text.split())
     wanted = tuple(targets.replace(",", " ").split())
-    begin(settings(), Asked(days, size, seed, data, wanted, users_per_day, searching, words, address, out))
+    try:
+        begin(settings(), Asked(days, size, seed, data, wanted, users_per_day, searching, words, address, out))
+    except StageError as fault:
+        if fault.exit_code != BROKE:
+            raise
+        typer.echo(str(fault), err=True)  # a night broke, not this process: no traceback of it
+        raise typer.Exit(BROKE) from None
