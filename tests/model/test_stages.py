@@ -1,4 +1,4 @@
-"""The five stages as `dvc.yaml` calls them: what they write, that they learn, and what bad input gets."""
+"""The model stages as `dvc.yaml` calls them: what they write, that they learn, and what bad input gets."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.training_data import OUTPUT, Chain, rewrite_without_training, write_t
 
 FILES = {
     "models/backbone": {"model.safetensors", "model.json", "history.jsonl", "items.parquet"},
+    "data/synthetic": {"augment.json"},  # switched off, as in params.yaml
     "models/teacher": {"model.safetensors", "model.json", "history.jsonl"},
     "models/student": {"model.safetensors", "model.json", "history.jsonl"},
     "models/served": {
