@@ -103,7 +103,9 @@ def rank_holdout(
         none = np.zeros(0, dtype=np.int64)
         return Ranks(none, none, none, none, np.zeros((0, top), dtype=np.int64) if top else None)
     columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    return Ranks(*columns, np.concatenate(lists) if top else None)
+    masked, unmasked, candidates_masked, candidates = columns
+    best = np.concatenate(lists) if top else None
+    return Ranks(masked, unmasked, candidates_masked, candidates, best)
 
 
 def ranks_of(scores: Array, wanted: Array, seen: list[Array]) -> tuple[Array, Array, Array, Array]:
