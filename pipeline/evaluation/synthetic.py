@@ -152,7 +152,9 @@ def transition_agreement(real: Array, made: Array, groups: Array) -> float:
         return 0.0
     weight = matrices[0].sum(1) / matrices[0].sum()
     rows = [matrix / np.maximum(matrix.sum(1, keepdims=True), 1.0) for matrix in matrices]
-    return float(1.0 - (weight * 0.5 * np.abs(rows[0] - rows[1]).sum(1)).sum())
+    # a group that is never left has no transition in common with the real ones
+    apart = np.where(matrices[1].any(1), 0.5 * np.abs(rows[0] - rows[1]).sum(1), 1.0)
+    return float(1.0 - (weight * apart).sum())
 
 
 def nearest_distance(real: Array, made: Array) -> float:

@@ -4,7 +4,7 @@
 
 An experiment that must win its place every night: a conditional generator is trained, its sequences are compared with
 real ones, and the same fine-tuning is run with and without them and with controls of the same volume and compute. With
-`augment.enabled=false` nothing of this happens. Writes `data/synthetic/<target>`.
+`augment.enabled=false` nothing of this happens. Writes `data/synthetic/<target>` and `reports/augmentation/<target>`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Params(AugmentParams):
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
-    """Write augment.json, a report, and synthetic.parquet where made sequences are fed in.
+    """Write augment.json and a report, and synthetic.parquet where made sequences are fed in.
 
     Raises:
         BadConfiguration: a share of made sequences is not above 0, or the backbone belongs to another training set.
     """
     assert job.target is not None
-    out = outputs["data/synthetic"]
+    reports = outputs["reports/augmentation"]
     if not params.enabled:
         off = {"target": job.target, "enabled": False, "feeds": False, "reasons": ["augment.enabled is false"]}
-        (out / ABOUT).write_text(json.dumps(off, indent=1, sort_keys=True) + "\n", "utf-8")
+        (reports / ABOUT).write_text(json.dumps(off, indent=1, sort_keys=True) + "\n", "utf-8")
         return Summary("switched off (augment.enabled=false): passes through", {"synthetic_rows": 0})
     if min(params.shares) <= 0:
         raise BadConfiguration(
@@ -49,13 +49,13 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     budget = CpuBudget(params.budget_cpu_seconds, job.scratch)
     experiment = Experiment(inputs, params, job, budget)
     rows, about = experiment.run()
-    (out / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
-    (out / "report.html").write_text(render_report(about), "utf-8")
+    (reports / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
+    (reports / "report.html").write_text(render_report(about), "utf-8")
     log.info("augment@%s: %.1f CPU-seconds of %g", job.target, budget.spent, params.budget_cpu_seconds)
     reasons = "; ".join(about["reasons"])
     if rows is None:
         return Summary(f"passes through: {reasons}", {"synthetic_rows": 0, **about["figures"]})
-    write_rows(out, rows)
+    write_rows(outputs["data/synthetic"], rows)
     made = len(rows.items)
     share = made / (made + about["real_rows"])
     found = f"feeds {len(rows):,} made sequences ({made:,} rows, {share:.0%} of what trains): {reasons}"

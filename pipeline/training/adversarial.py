@@ -289,10 +289,15 @@ class AdversarialTraining:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 
-    def _pair(self, windows: Windows, learns: bool) -> tuple[Tensor, Tensor, Tensor, Condition]:
-        """Real sequences, and what the generator makes of a random part of each; as the critic sees them."""
+    def _pair(self, windows: Windows, learns: bool, cut: bool = True) -> tuple[Tensor, Tensor, Tensor, Condition]:
+        """Real sequences, and what the generator makes in their place; as the critic sees them.
+
+        Args:
+            learns: whether the generator's gradients are wanted.
+            cut: it is given a random part of each history; False: nothing of it.
+        """
         real = self.target
-        condition, items = self._condition(real, windows, cut=True)
+        condition, items = self._condition(real, windows, cut)
         lengths = (items > 0).sum(1)
         seen = real.space.seen
         with torch.set_grad_enabled(learns):
@@ -320,7 +325,7 @@ class AdversarialTraining:
     def _look(self) -> None:
         plan, state, real = self.plan, self.progress, self.target
         seed_torch(plan.seed, plan.name, "look")  # the same draws at every look: looks are compared
-        truth, made, present, condition = self._pair(self._monitored, False)
+        truth, made, present, condition = self._pair(self._monitored, False, cut=False)
         distance = energy_distance(sequence_views(truth, present), sequence_views(made, present))
         coverage = _distinct(made, present) / max(1, _distinct(truth, present))
         ending = real.space.vectors[condition.ending]
