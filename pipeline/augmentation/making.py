@@ -119,7 +119,8 @@ def popular(real: RealSequences, asked: Asked, seed: int) -> Rows:
         scores = log_counts + draws.gumbel(size=len(log_counts))  # the highest n are n draws without repetition
         scores[history] = scores[asked.ending[row]] = -np.inf
         wanted = int(asked.lengths[row]) - len(history) - int(asked.ending[row] > 0)
-        drawn = np.argsort(-scores)[:wanted]
+        drawn = np.argpartition(-scores, min(wanted, len(scores) - 1))[:wanted]
+        drawn = drawn[np.argsort(-scores[drawn])]
         drawn = drawn[np.isfinite(scores[drawn])]
         items[row, : len(history)] = history
         items[row, len(history) : len(history) + len(drawn)] = drawn

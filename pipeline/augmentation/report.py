@@ -35,6 +35,10 @@ def render_report(about: Row) -> str:
         body += _quality(about["quality"])
     if about.get("generator"):
         body += _looks(about["generator"])
+    body.append(
+        f'<p class="soft">It may take {about["cpu_seconds_limit"]:g} CPU-seconds (augment.budget_cpu_seconds); what it '
+        "took stands in the manifest of the stage.</p>"
+    )
     style = STYLE.read_text("utf-8") + CHART
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

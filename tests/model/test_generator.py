@@ -129,15 +129,17 @@ def test_a_loss_that_is_no_number_is_a_divergence(real):
     assert "not finite" in (ended.stopped or "")
 
 
-def test_another_start_from_a_checkpoint_ends_with_the_same_weights(real, tmp_path, monkeypatch):
-    straight = AdversarialTraining(SHAPE, [], real, PLAN, tmp_path / "straight").run()
+@pytest.mark.parametrize("constraint", ["gradient_penalty", "spectral_norm"])
+def test_another_start_from_a_checkpoint_ends_with_the_same_weights(real, tmp_path, monkeypatch, constraint):
+    plan = replace(PLAN, constraint=constraint)
+    straight = AdversarialTraining(SHAPE, [], real, plan, tmp_path / "straight").run()
     monkeypatch.setattr(adversarial, "CHECKPOINT_SECONDS", 0.0)
     for dies_after in (17, PLAN.warm + 3):
 
         class Killed(Exception):
             pass
 
-        training = AdversarialTraining(SHAPE, [], real, PLAN, tmp_path / "killed")
+        training = AdversarialTraining(SHAPE, [], real, plan, tmp_path / "killed")
         save = training._save
 
         def die(save=save, training=training, dies_after=dies_after, killed=Killed):
@@ -148,7 +150,7 @@ def test_another_start_from_a_checkpoint_ends_with_the_same_weights(real, tmp_pa
         monkeypatch.setattr(training, "_save", die)
         with pytest.raises(Killed):
             training.run()
-    again = AdversarialTraining(SHAPE, [], real, PLAN, tmp_path / "killed").run()
+    again = AdversarialTraining(SHAPE, [], real, plan, tmp_path / "killed").run()
     assert again.history == straight.history
     assert straight.generator is not None and again.generator is not None
     for kind in ("generator", "critic"):
