@@ -59,8 +59,9 @@ def _headline(about: Row) -> str:
         effects = [e for e in trial["effects"] if (e["arm"], e["against"]) == (GAN, NONE)]
         worst = min(effects, key=lambda e: e["relative"], default=None)
         if worst and worst["relative"] < 0:
+            surely = "would" if worst["high"] < 0 else "might"
             avoided = (
-                f" Fed in, they would have cost {escape(worst['part'])} {-worst['relative']:.1%} of NDCG@10 "
+                f" Fed in, they {surely} have cost {escape(worst['part'])} {-worst['relative']:.1%} of NDCG@10 "
                 f"({_signed(worst)}): the loss that was avoided."
             )
     return f"<p><strong>They are not fed in</strong>: {said}.{avoided}</p>"
