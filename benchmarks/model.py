@@ -43,8 +43,12 @@ SEEDS = {"beauty2014": (1, 2, 3), "sports2014": (1,), "toys2014": (1,)}
 RECIPE = (
     "embed.width=256",
     "pretrain.width=128",
+    "pretrain.recency=true",
+    "pretrain.dropout=0.4",
     "pretrain.id_dropout=0.0",
-    "pretrain.epochs=10",
+    "pretrain.weight_decay=0.1",
+    "pretrain.average=0.99",
+    "pretrain.epochs=5",
     "pretrain.max_steps=0",
     "pretrain.full_softmax_items=100000",
 )

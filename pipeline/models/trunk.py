@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.dropout import dropout
+from pipeline.models.recency import Recency
 from pipeline.models.spec import LayerShape, ModelSpec
 
 
@@ -53,6 +54,7 @@ class Trunk(nn.Module):
         nn.init.normal_(self.positions.weight, std=0.02)
         self.blocks = nn.ModuleList(Block(spec.width, spec.head_width, layer, spec.dropout) for layer in spec.layers)
         self.last_norm = nn.LayerNorm(spec.width)
+        self.recency = Recency(spec.width) if spec.recency else None
         self.dropout = spec.dropout
         for block in self.blocks:
             for name in ("query_key_value", "attention_out", "up", "down"):
@@ -84,4 +86,5 @@ class Trunk(nn.Module):
         visible = (causal[None] & keys[:, None, :])[:, None]  # (B, 1, S, S)
         for block in self.blocks:
             x = block(x, visible)
-        return self.last_norm(x)
+        x = self.last_norm(x)
+        return x if self.recency is None else x + self.recency(history, present)

@@ -27,6 +27,9 @@ class Params(TrainingParams):
     width: int = Field(ge=4, description="of item vectors and of the trunk")
     layers: int = Field(ge=1, description="Transformer layers")
     heads: int = Field(ge=1, description="attention heads of a layer; must divide the width")
+    recency: bool = Field(
+        default=False, description="add decayed means of the history to the states; for shops where alike follows alike"
+    )
     max_length: int = Field(ge=1, description="interactions of a history that are read, the latest ones")
     dropout: float = Field(ge=0, lt=1, description="on embeddings and layers")
     id_dropout: float = Field(ge=0, lt=1, description="chance that an item is trained by content alone")
@@ -97,6 +100,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         head_width=params.width // params.heads,
         layers=uniform_layers(params.layers, params.heads, 4 * params.width),
         max_length=params.max_length,
+        recency=params.recency,
         id_width=params.width,
         attribute_buckets=params.attribute_buckets,
         profile_buckets=params.profile_buckets,
