@@ -13,7 +13,7 @@ from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.batches import Batch
 from pipeline.training.domains import Domain
 from pipeline.training.losses import Candidates, full_candidates, sampled_candidates
-from pipeline.training.softmax import blocked_cross_entropy
+from pipeline.training.softmax import block_rows, blocked_cross_entropy
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,10 @@ class NextItem:
             full = full_candidates(domain.catalogue.trained)
             if len(full.items) <= full_softmax_items:
                 self._full[domain.name] = full
-            how = "full softmax" if domain.name in self._full else f"softmax with {sampled_items:,} draws a batch"
+            how = f"softmax with {sampled_items:,} draws a batch"
+            if domain.name in self._full:
+                rows = block_rows(len(full.items), domain.catalogue.device)
+                how = f"full softmax, logits of {rows:,} positions at a time"
             n_trained = int(domain.catalogue.trained.sum())
             log.info("%s: %s of %s trained items", domain.name, how, f"{n_trained:,}")
 
