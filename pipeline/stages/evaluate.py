@@ -90,6 +90,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         ranked.append(Ranked("oracle (known truth)", "oracle", oracle, masked_only=True))
 
     interval = Interval(params.bootstrap_samples, params.confidence, params.seed)
+    rows = model_rows(ranked, test, interval)
+    counts = np.bincount(data.items, minlength=data.n_items + 1)
+    for row, found in zip(rows, ranked, strict=True):
+        if found.ranks.top is not None:
+            row["lists"] = about_lists(found.ranks.top, counts)
     metrics = {
         "target": job.target,
         "protocol": data.protocol,
@@ -99,13 +104,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "n": len(test),
         "n_items": data.n_items,
         "confidence": params.confidence,
-        "models": model_rows(ranked, test, interval),
+        "models": rows,
         "differences": differences(ranked, "served", interval),
     }
-    counts = np.bincount(data.items, minlength=data.n_items + 1)
-    for row, model in zip(metrics["models"], ranked, strict=True):
-        if model.ranks.top is not None:
-            row["lists"] = about_lists(model.ranks.top, counts)
     out = outputs["reports/evaluation"]
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", "utf-8")
     per_user_table(ranked, test, user_groups(data)).write_parquet(
