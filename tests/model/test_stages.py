@@ -116,21 +116,6 @@ def test_there_is_no_oracle_row_where_one_truth_is_unknown():
     assert oracle_ranks(holdout()) is None
 
 
-def test_there_is_no_oracle_row_where_one_truth_is_unknown():
-    from pipeline.data.training_set import Holdout
-    from pipeline.evaluation.table import oracle_ranks
-
-    def holdout(*ranks: int) -> Holdout:
-        column = np.zeros(len(ranks))
-        return Holdout("test", *([column] * 8), oracle_rank=np.array(ranks, np.int32))
-
-    known = oracle_ranks(holdout(3, 1))
-    assert known is not None
-    assert known.masked.tolist() == [3, 1]
-    assert oracle_ranks(holdout(3, 0)) is None  # feedback among the world's own rows
-    assert oracle_ranks(holdout()) is None
-
-
 def test_the_report_is_one_page_of_its_own(chain):
     page = (chain.folder("reports/evaluation") / "report.html").read_text()
     assert "<script" not in page
