@@ -9,7 +9,7 @@ PYTHON ?= $(or $(call if-new-enough,python3),$(call if-new-enough,python3.11),$(
 WARMSTART := .venv/bin/warmstart
 PYTEST := -m pytest
 # Runs through Airflow wait more than they compute: the other tests run beside them.
-AT_ONCE := -n 3 --dist loadscope --no-loadscope-reorder
+TWO_AT_ONCE := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venvs run test lint up down status doctor clean distclean
@@ -29,7 +29,7 @@ run: venvs ## raw rows to a promoted model: DATA=folder TARGETS="a b" AS_OF=2026
 test: venvs ## the whole suite, each part in the environment that it tests
 	@status=0; \
 	PYTHONPATH=. .venv-airflow/bin/python $(PYTEST) tests/dags || status=1; \
-	.venv/bin/python $(PYTEST) tests --ignore=tests/dags $(AT_ONCE) || status=1; \
+	.venv/bin/python $(PYTEST) tests --ignore=tests/dags $(TWO_AT_ONCE) || status=1; \
 	exit $$status
 
 lint: venvs ## ruff, ruff-format, mypy

@@ -13,7 +13,6 @@ _status = pytest.StashKey[int]()
 
 
 END_TO_END = Path(__file__).parent / "e2e"
-APART = {"test_awkward_data.py"}  # of these, what needs nothing of the others' stack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,14 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, which is only in one of the environments
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """What shares a fixture shares a worker: a file's tests, and the runs through Airflow, which share a stack."""
+    """What shares a fixture shares a worker: a file's tests, and all runs through Airflow, which share a stack."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFixture(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            folder, _, name = f"/{file}".rpartition("/")
-            return "runs" if folder.endswith(f"/{END_TO_END.name}") and name not in APART else file
+            return "runs" if f"/{END_TO_END.name}/" in f"/{file}" else file
 
     return ByFixture(config, log)
 
