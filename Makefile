@@ -27,9 +27,10 @@ run: venvs ## raw rows to a promoted model: DATA=folder TARGETS="a b" AS_OF=2026
 	  $(if $(AS_OF),--as-of "$$AS_OF") $(if $(SET),--set "$$SET")
 
 test: venvs ## the whole suite, each part in the environment that it tests
-	@status=0; \
-	PYTHONPATH=. .venv-airflow/bin/python $(PYTEST) tests/dags || status=1; \
+	@status=0; said=$$(mktemp); \
+	PYTHONPATH=. .venv-airflow/bin/python $(PYTEST) tests/dags >"$$said" 2>&1 & beside=$$!; \
 	.venv/bin/python $(PYTEST) tests --ignore=tests/dags $(TWO_AT_ONCE) || status=1; \
+	wait $$beside || status=1; cat "$$said"; rm "$$said"; \
 	exit $$status
 
 lint: venvs ## ruff, ruff-format, mypy
