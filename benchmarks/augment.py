@@ -41,8 +41,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from figures import Figure, write_figures
 from training_sets import Shop, write_training_set
 
+from pipeline.augmentation.arms import GAN, NONE
 from pipeline.augmentation.experiment import Experiment
-from pipeline.augmentation.trial import GAN, NONE, best_share
+from pipeline.augmentation.shares import best_share
 from pipeline.data.adapters import amazon, movielens
 from pipeline.data.world.generate import generate
 from pipeline.data.world.params import WorldParams

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from pipeline.augmentation.trial import GAN, NONE
+from pipeline.augmentation.arms import GAN, NONE
 from pipeline.evaluation.report import STYLE
 
 Row = dict[str, Any]

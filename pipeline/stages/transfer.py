@@ -32,7 +32,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     Raises:
         BadConfiguration: the backbone or the made sequences belong to another training set, or the loss became NaN.
     """
-    from pipeline.augmentation.rows import mixed, read_rows
+    from pipeline.augmentation.mixing import mixed
+    from pipeline.augmentation.rows import read_rows
     from pipeline.data.training_set import load_domain
     from pipeline.models.inherit import adapted
     from pipeline.training.domains import open_domain

@@ -17,7 +17,8 @@ import torch
 
 from pipeline.augmentation import experiment
 from pipeline.augmentation.gate import GateVerdict
-from pipeline.augmentation.rows import FILE, Rows, mixed, read_rows, write_rows
+from pipeline.augmentation.mixing import mixed
+from pipeline.augmentation.rows import FILE, Rows, read_rows, write_rows
 from pipeline.exit_codes import BadConfiguration
 from pipeline.graph import load_graph
 from pipeline.settings import CHECKOUT
@@ -29,9 +30,9 @@ OUTPUTS = ("data/synthetic", "reports/augmentation")
 PROGRAM = """
 import sys
 from pathlib import Path
-from pipeline.training import adversarial
+from pipeline.augmentation.gan import training
 from tests.training_data import Chain
-adversarial.CHECKPOINT_SECONDS = 0.0  # after every step
+training.CHECKPOINT_SECONDS = 0.0  # after every step
 Chain(Path(sys.argv[1])).run("augment", enabled=True, shares=[1.0])
 """
 
