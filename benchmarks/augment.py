@@ -168,6 +168,10 @@ def run_night(root: Path, target: str, seed: int, pretraining: Mapping[str, Any]
     job = Job(root / "scratch" / "augment", target)
     experiment = Experiment(inputs, asked, job, CpuBudget(1200, job.scratch), ("validation", "test"))
     _, about = experiment.run()
+    if "trial" not in about:
+        sys.exit(
+            f"{target}: the night ended before the trial, there is nothing to compare: {'; '.join(about['reasons'])}"
+        )
     spent = time.process_time() - began
     return found_in(experiment, about) | {"cpu_s": round(spent, 1)}
 
