@@ -130,6 +130,14 @@ def test_a_generator_that_knows_a_few_items_is_refused(real, tmp_path):
     assert "it has collapsed" in ended.stopped
 
 
+def test_without_likelihood_the_first_look_is_before_the_first_step(real, tmp_path):
+    ended = GanTraining(SHAPE, [], real, replace(PLAN, target_steps=0), tmp_path).run()
+    assert [row["step"] for row in ended.history] == [0, 2, 4]
+    ended = GanTraining(SHAPE, [], real, replace(PLAN, target_steps=0, adversarial_steps=0), tmp_path / "none").run()
+    assert ended.kept == 0
+    assert ended.generator is not None
+
+
 def test_a_collapse_later_keeps_the_earlier_weights(real, tmp_path, monkeypatch):
     whole = GanTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), tmp_path / "whole").run()
     monkeypatch.setattr(GanTraining, "_against_critic", lambda self: know_one_item(self.state.generator, real))

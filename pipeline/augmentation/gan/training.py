@@ -43,7 +43,7 @@ class Trained:
     """What training ended with.
 
     Attributes:
-        generator: the best look's; None: not even after likelihood did it cover the catalogue.
+        generator: the best look's; None: the first look already found a collapse or divergence.
         critic: as it stood at the end.
         history: one row a look: step, coverage, distance, gap, loss.
         kept: the step whose weights are kept; -1: none.
@@ -84,6 +84,8 @@ class GanTraining:
         """Train to the end, or to a collapse or divergence."""
         progress, plan = self.state.progress, self.plan
         saved = time.monotonic()
+        if plan.looks_after(0) and not progress.history:
+            self._look()
         while progress.step < plan.steps and progress.stopped is None:
             seed_torch(plan.seed, plan.name, "step", progress.step)
             if plan.phase(progress.step) == "adversarial":
