@@ -41,8 +41,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from figures import Figure, write_figures
 from training_sets import Shop, write_training_set
 
+from pipeline.augmentation.arms import GAN, NONE
 from pipeline.augmentation.experiment import Experiment
-from pipeline.augmentation.trial import GAN, NONE, best_share
+from pipeline.augmentation.shares import best_share
 from pipeline.data.adapters import amazon, movielens
 from pipeline.data.world.generate import generate
 from pipeline.data.world.params import WorldParams
@@ -167,6 +168,10 @@ def run_night(root: Path, target: str, seed: int, pretraining: Mapping[str, Any]
     job = Job(root / "scratch" / "augment", target)
     experiment = Experiment(inputs, asked, job, CpuBudget(1200, job.scratch), ("validation", "test"))
     _, about = experiment.run()
+    if "trial" not in about:
+        sys.exit(
+            f"{target}: the night ended before the trial, there is nothing to compare: {'; '.join(about['reasons'])}"
+        )
     spent = time.process_time() - began
     return found_in(experiment, about) | {"cpu_s": round(spent, 1)}
 
