@@ -12,7 +12,7 @@ PYTEST := -m pytest
 TWO_AT_ONCE := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venvs run test lint up down status doctor clean distclean
+.PHONY: help venvs images run test lint up down status doctor clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +22,11 @@ venvs: ## both environments, made on first use and when requirements/ changes
 	  "and $${python:-python3} is not: install one, or name one with make PYTHON=/path/to/python3.11"; exit 1; }; \
 	"$$python" requirements/install.py
 
-run: venvs ## raw rows to a promoted model: DATA=folder TARGETS="a b" AS_OF=2026-01-01 SET="pretrain.epochs=3"
-	@$(WARMSTART) run $(if $(DATA),--data "$$DATA") $(if $(TARGETS),--targets "$$TARGETS") \
+images: venvs ## container images of the stages and of Airflow, an SBOM beside each: VARIANT=cuda for GPUs
+	@.venv/bin/python docker/images.py $(if $(VARIANT),--variant $(VARIANT))
+
+run: venvs ## raw rows to a promoted model: DATA=folder TARGETS="a b" AS_OF=2026-01-01 SET="pretrain.epochs=3" RUNTIME=docker
+	@$(if $(RUNTIME),WARMSTART_RUNTIME=$(RUNTIME)) $(WARMSTART) run $(if $(DATA),--data "$$DATA") $(if $(TARGETS),--targets "$$TARGETS") \
 	  $(if $(AS_OF),--as-of "$$AS_OF") $(if $(SET),--set "$$SET")
 
 test: venvs ## the whole suite, each part in the environment that it tests

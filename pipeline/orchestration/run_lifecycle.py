@@ -7,8 +7,12 @@ from typing import Any
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
-from pipeline.orchestration.location import workspace_folder
+from pipeline.exit_codes import StageError
+from pipeline.graph import load_graph
+from pipeline.orchestration.exit_status import raise_for_exit_code
+from pipeline.orchestration.location import CHECKOUT, home, workspace_folder
 from pipeline.orchestration.process import ProcessOperator
+from pipeline.orchestration.runtime import runtime
 from pipeline.runs.as_of import as_of_rule, format_as_of
 
 
@@ -23,6 +27,12 @@ class OpenRunOperator(ProcessOperator):
 
     def execute(self, context: Any) -> list[str]:
         self.words = open_words(context["dag_run"], context["params"])
+        if runtime() == "docker":
+            try:
+                self.words += image_words()
+            except StageError as fault:
+                self.log.error("%s", fault)
+                raise_for_exit_code(fault.exit_code, self.task_id)
         super().execute(context)
         run = yaml.safe_load((workspace_folder(context["run_id"]) / "run.yaml").read_text())
         targets: list[str] = run["targets"]
@@ -34,6 +44,32 @@ class CloseRunOperator(ProcessOperator):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(words=["workspace", "close", "{{ run_id }}"], in_workspace=False, **kwargs)
+
+    def execute(self, context: Any) -> None:
+        """End the containers that no try will adopt any more, then close."""
+        if runtime() == "docker":
+            from pipeline.containers.engine import connect
+            from pipeline.containers.running import end, find
+
+            client = connect()
+            for left in find(client, home(), context["run_id"]):
+                self.log.warning("ending container %s: its run is being closed", left["Id"][:12])
+                end(client, left["Id"])
+        super().execute(context)
+
+
+def image_words() -> list[str]:
+    """`--image stage=sha256:…` for every image of the graph: what its name means now is what this run uses.
+
+    Raises:
+        StageError: no engine, or no such image.
+    """
+    from pipeline.containers.engine import connect, pin_image
+
+    client = connect()
+    graph = load_graph(CHECKOUT / "dvc.yaml")
+    names = sorted({stage.meta["image"] for stage in graph.stages.values()})
+    return [word for name in names for word in ("--image", f"{name}={pin_image(client, name)}")]
 
 
 def open_words(dag_run: Any, params: Any) -> list[str]:

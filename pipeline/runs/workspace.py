@@ -44,6 +44,7 @@ class RunRequest:
         git_ref: branch, tag or commit of the checkout.
         promote: False registers the models and leaves the champion alone.
         origin: who asked (manual, scheduled, asset_triggered, backfill), why (`reason`), and the orchestrator's ids.
+        images: digest of every container image, by its name under `meta:`; empty where stages are processes.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class RunRequest:
     git_ref: str = "HEAD"
     promote: bool = True
     origin: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
 
 
 def workspace_path(settings: Settings, run_id: str) -> Path:
@@ -239,4 +241,5 @@ def _run_record(request: RunRequest, params: dict[str, Any], commit: str) -> dic
         "promote": request.promote,
         "opened": format_as_of(datetime.now(UTC)),
         **request.origin,
+        **({"images": request.images} if request.images else {}),
     }
