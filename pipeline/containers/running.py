@@ -23,11 +23,12 @@ def find(client: Any, home: Path, run_id: str | None = None, stage: str | None =
 
 
 def end(client: Any, container: str) -> None:
-    """End a container (TERM; KILL after `GRACE_SECONDS`) and remove it. Harmless when it is gone."""
-    from docker.errors import NotFound
+    """End a container (TERM; KILL after `GRACE_SECONDS`) and remove it. Harmless when it is gone, or going."""
+    from docker.errors import APIError
 
     try:
         client.stop(container, timeout=GRACE_SECONDS)
         client.remove_container(container, force=True)
-    except NotFound:
-        return
+    except APIError as fault:
+        if fault.status_code not in (404, 409):  # unknown; its removal is in progress already
+            raise

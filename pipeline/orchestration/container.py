@@ -28,7 +28,7 @@ from pipeline.containers.labels import INPUTS, container_name, labels
 from pipeline.containers.running import end, find
 from pipeline.exit_codes import DONE, KILLED, NEVER_RETRIED, NOT_PROMOTED, BadConfiguration, StageError
 from pipeline.orchestration.container_environment import container_environment
-from pipeline.orchestration.container_mounts import hand_over, mounts, socket_group, user_of
+from pipeline.orchestration.container_mounts import mounts, prepare, socket_group, user_of
 from pipeline.orchestration.exit_status import raise_for_exit_code
 from pipeline.orchestration.inputs import inputs_digest
 from pipeline.orchestration.location import home, run_record, workspace_folder
@@ -94,7 +94,7 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
                 return str(known["Id"])
             self.log.info("ending container %s of an earlier try: it does other work, or has failed", known["Id"][:12])
             end(self.cli, known["Id"])
-        hand_over(home(), self._workspace)
+        prepare(home(), self._workspace)
         return self._start(context.get("ti"))
 
     def get_job_status(self, external_id: Any, context: Any) -> str:

@@ -22,10 +22,8 @@ SOCKETS = "WARMSTART_POSTGRES_SOCKETS"
 
 
 def mounts(home: Path, workspace: Path) -> list[Mount]:
-    """Bind mounts, the writable ones made if they are missing."""
+    """Bind mounts; `prepare` has made what is written."""
     written = [workspace, *(home / name for name in WRITTEN)]
-    for folder in written:
-        folder.mkdir(parents=True, exist_ok=True)
     read = [home / name for name in READ]
     read += [Path(os.environ[SOCKETS])] if os.environ.get(SOCKETS) else []
     read += _sources(workspace)
@@ -45,8 +43,10 @@ def socket_group() -> int | None:
     return Path(folder).stat().st_gid if folder and Path(folder).exists() else None
 
 
-def hand_over(home: Path, workspace: Path) -> None:
-    """Give what root has made in the writable folders to the containers' user. Only root can, and must."""
+def prepare(home: Path, workspace: Path) -> None:
+    """Make the writable folders; what root has made in them becomes the containers' user's. Only root can, and must."""
+    for name in WRITTEN:
+        (home / name).mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
         return
     uid, gid = user_of(home)
