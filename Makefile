@@ -12,10 +12,10 @@ PYTEST := -m pytest
 TWO_AT_ONCE := -n 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venvs images run test lint up down status doctor clean distclean
+.PHONY: help venvs images run test test-containers lint up down status doctor clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venvs: ## both environments, made on first use and when requirements/ changes
 	@python="$(PYTHON)"; "$${python:-false}" $(NEW_ENOUGH) || { echo "Warmstart needs Python 3.11 or newer," \
@@ -32,7 +32,13 @@ run: venvs ## raw rows to a promoted model: DATA=folder TARGETS="a b" AS_OF=2026
 test: venvs ## the whole suite, each part in the environment that it tests
 	@status=0; \
 	PYTHONPATH=. .venv-airflow/bin/python $(PYTEST) tests/dags || status=1; \
-	.venv/bin/python $(PYTEST) tests --ignore=tests/dags $(TWO_AT_ONCE) || status=1; \
+	.venv/bin/python $(PYTEST) tests --ignore=tests/dags --ignore=tests/containers $(TWO_AT_ONCE) || status=1; \
+	exit $$status
+
+test-containers: venvs ## stages in containers, on this machine's Docker engine; skipped where there is none
+	@status=0; \
+	PYTHONPATH=. .venv-airflow/bin/python $(PYTEST) tests/containers/operators || status=1; \
+	.venv/bin/python $(PYTEST) tests/containers/runs || status=1; \
 	exit $$status
 
 lint: venvs ## ruff, ruff-format, mypy

@@ -10,7 +10,7 @@ import sys
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from tests.containers.conftest import CHECKOUT, lock_input, wait_until
+from tests.containers.operators.conftest import CHECKOUT, lock_input, wait_until
 
 COUNTS = """
 import pathlib, time
@@ -24,7 +24,7 @@ raise SystemExit(int(pathlib.Path("go").read_text() or 0))
 """
 # a worker in a process of its own, so that it can be killed; without task state, as if it died before that was written
 WORKER = """
-from tests.containers.conftest import Bench
+from tests.containers.operators.conftest import Bench
 from pathlib import Path
 import sys
 bench = Bench(Path(sys.argv[1]), None)

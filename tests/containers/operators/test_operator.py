@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from pipeline.containers.labels import RUN, STAGE, TRY
-from tests.containers.conftest import wait_until
+from tests.containers.operators.conftest import wait_until
 
 EVERYTHING = """
 import json, os, pathlib, socket
@@ -144,8 +144,13 @@ def test_without_a_gpu_auto_falls_back_and_says_so_and_a_number_is_refused(bench
 
 
 def test_two_runs_at_once_do_not_meet(bench):
-    bench.install("import time; time.sleep(1)")
-    workers = [bench.in_background(bench.stage(name)) for name in ("pretrain", "validate")]
-    assert {c["Labels"][STAGE] for c in bench.containers()} == {"pretrain", "validate"}
+    other = bench.of_another_run("scheduled__2026-01-02T02:00:00+00:00")
+    for run in (bench, other):
+        run.install("import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)")
+    workers = [run.in_background(run.stage(name)) for run in (bench, other) for name in ("pretrain", "validate")]
+    assert len({(c["Labels"][RUN], c["Labels"][STAGE]) for c in bench.containers()}) == 4
+    workers[0].operator.on_kill()
+    for run in (bench, other):
+        (run.workspace / "go").touch()
     wait_until(lambda: not any(worker.is_alive() for worker in workers))
-    assert [worker.ending for worker in workers] == [None, None]
+    assert [worker.ending is None for worker in workers] == [False, True, True, True]

@@ -23,8 +23,9 @@ import yaml
 from pipeline.containers.engine import connect, inspect_image
 from pipeline.containers.running import end, find
 from pipeline.exit_codes import StageError
+from pipeline.runs.folders import workspace_folder
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 META = {"image": "stage", "cpus": 1, "memory": "256m"}
 os.environ["WARMSTART_RUNTIME"] = "docker"
 
@@ -57,7 +58,24 @@ class Bench:
 
     @property
     def workspace(self) -> Path:
-        return self.home / "runs" / "manual__2026-01-01T00-00-00-00-00"
+        return workspace_folder(self.home, self.run_id)
+
+    def open(self) -> None:
+        """Make the workspace, as far as an operator looks at it."""
+        (self.workspace / "pipeline").mkdir(parents=True)
+        (self.workspace / "requirements").mkdir()
+        (self.workspace / "requirements" / "stages.txt").write_bytes(
+            (CHECKOUT / "requirements/stages.txt").read_bytes()
+        )
+        (self.workspace / "run.yaml").write_text(yaml.safe_dump({"run_id": self.run_id, "commit": "c0ffee"}))
+        (self.workspace / "params.yaml").write_text(yaml.safe_dump({"data": "world:tiny"}))
+        lock_input(self, "1")
+
+    def of_another_run(self, run_id: str) -> Bench:
+        """A run beside this one, in the same home."""
+        other = Bench(self.home, self.client, run_id)
+        other.open()
+        return other
 
     def install(self, script: str) -> None:
         """Make `script` what `python -m pipeline` runs in the workspace."""
@@ -123,12 +141,7 @@ def bench(client, tmp_path, monkeypatch) -> Iterator[Bench]:
     for name in [name for name in os.environ if name.startswith("WARMSTART_POSTGRES")]:
         monkeypatch.delenv(name)
     made = Bench(tmp_path, client)
-    (made.workspace / "pipeline").mkdir(parents=True)
-    (made.workspace / "requirements").mkdir()
-    (made.workspace / "requirements" / "stages.txt").write_bytes((CHECKOUT / "requirements/stages.txt").read_bytes())
-    (made.workspace / "run.yaml").write_text(yaml.safe_dump({"run_id": made.run_id, "commit": "c0ffee"}))
-    (made.workspace / "params.yaml").write_text(yaml.safe_dump({"data": "world:tiny"}))
-    lock_input(made, "1")
+    made.open()
     yield made
     for container in made.containers():
         end(client, container["Id"])

@@ -1,0 +1,46 @@
+"""One real stack whose stages are containers: PostgreSQL, MLflow, Airflow, a Docker engine. These run in `.venv`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipeline.containers.engine import connect, inspect_image
+from pipeline.exit_codes import StageError
+from pipeline.follow.airflow_api import AirflowApi
+from pipeline.stack.credentials import airflow_passwords
+from tests.e2e.conftest import Ended, Night
+from tests.stack_fixture import running_stack
+
+CANARIES = {"AWS_SECRET_ACCESS_KEY": "canary-of-the-object-store", "MLFLOW_TRACKING_TOKEN": "canary-of-mlflow"}
+
+
+@pytest.fixture(scope="session")
+def engine() -> Any:
+    """A client of the engine; skips where there is none, or where `make images` has not been run."""
+    try:
+        found = connect()
+        inspect_image(found, os.environ.get("WARMSTART_IMAGE_STAGE") or "warmstart-stage:cpu")
+    except StageError as fault:
+        pytest.skip(str(fault))
+    return found
+
+
+@pytest.fixture(scope="session")
+def docker_night(engine, tmp_path_factory) -> Iterator[Night]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CANARIES.items():
+            patch.setenv(name, value)
+        with running_stack(tmp_path_factory.mktemp("docker") / "home", runtime="docker") as settings:
+            api = AirflowApi(settings.airflow_uri, "admin", airflow_passwords(settings)["admin"])
+            api.await_dag()
+            yield Night(settings, api)
+
+
+@pytest.fixture(scope="session")
+def in_containers(docker_night) -> Ended:
+    """A whole run of the tiny world in containers."""
+    return docker_night.run(seconds=600, targets=["harbour"])
