@@ -52,7 +52,7 @@ class Settings(BaseSettings):
         ge=1,
         description="slots of Airflow's pool `gpu`: a GPU is one stage's at a time; without any, stages share the CPU",
     )
-    runtime: Literal["process", "docker"] = Field(default="process", description="where a stage runs")
+    runtime: Literal["process", "docker", "kubernetes"] = Field(default="process", description="where a stage runs")
     image_stage: str | None = Field(default=None, description="image of the stages; default warmstart-stage:cpu")
     docker_network: str = Field(
         default="host",

@@ -4,6 +4,7 @@
 |---|---|
 | process | a process group of the stages' environment on this machine |
 | docker | a container of the stages' image on a Docker engine |
+| kubernetes | a pod of that image |
 
 The choice is made when the DAG is read, so that nothing of the other runtimes is imported then.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-RUNTIMES = ("process", "docker")
+RUNTIMES = ("process", "docker", "kubernetes")
 
 
 def runtime() -> str:
@@ -30,7 +31,9 @@ def runtime() -> str:
 
 if TYPE_CHECKING or runtime() == "process":
     from pipeline.orchestration.process import ProcessOperator as RuntimeOperator
-else:
+elif runtime() == "docker":
     from pipeline.orchestration.container import ContainerOperator as RuntimeOperator
+else:
+    from pipeline.orchestration.pod import PodOperator as RuntimeOperator
 
 __all__ = ["RUNTIMES", "RuntimeOperator", "runtime"]
