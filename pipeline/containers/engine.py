@@ -44,6 +44,21 @@ def image_name(image: str) -> str:
     return os.environ.get(f"WARMSTART_IMAGE_{image.upper()}") or IMAGES.get(image, f"warmstart-{image}:cpu")
 
 
+def image_by_digest(image: str) -> str:
+    """The reference of an image where there is no engine to ask what a name means.
+
+    Raises:
+        BadConfiguration: it has no digest.
+    """
+    name = image_name(image)
+    if "sha256:" not in name:
+        raise BadConfiguration(
+            f"image {name} may mean another one tomorrow: name it with its digest in WARMSTART_IMAGE_{image.upper()}, "
+            "registry/name@sha256:…"
+        )
+    return name
+
+
 def pin_image(client: Any, image: str) -> str:
     """The digest that the name of an image means now: a registry's, or the engine's own for one that was built here.
 

@@ -19,7 +19,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from kubernetes.client import ApiException
 
-from pipeline.containers.engine import image_name
+from pipeline.containers.engine import image_by_digest
 from pipeline.containers.labels import container_name
 from pipeline.exit_codes import BadConfiguration, PassingFault, StageError
 from pipeline.orchestration.exit_status import raise_for_exit_code
@@ -37,6 +37,7 @@ class PodOperator(KubernetesPodOperator):
 
     Args:
         words: the command's words; templated.
+        in_workspace: False only for opening and closing the run, which the checkout's code does (`WARMSTART_CHECKOUT`).
 
     Attributes:
         meta: resources, as `meta:` in dvc.yaml.
@@ -49,8 +50,9 @@ class PodOperator(KubernetesPodOperator):
     meta: Mapping[str, Any] = MappingProxyType({})
     reads: Sequence[str] = ()
     target: str | None = None
+    pod: Any
 
-    def __init__(self, *, words: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, *, words: Sequence[str], in_workspace: bool = True, **kwargs: Any) -> None:
         super().__init__(
             base_container_name=CONTAINER,
             random_name_suffix=False,
@@ -64,6 +66,7 @@ class PodOperator(KubernetesPodOperator):
             **kwargs,
         )
         self.words = list(words)
+        self.in_workspace = in_workspace
 
     def execute(self, context: Any) -> Any:
         """Run the command, or go on with the pod of an earlier try; act on the exit code."""
@@ -107,32 +110,34 @@ class PodOperator(KubernetesPodOperator):
 
     def on_kill(self) -> None:
         """Delete the pod, also when the cluster has not yet answered that it is made."""
-        self.pod = self.pod or self.pod_request_obj
+        if self.pod is None:
+            self.pod = self.pod_request_obj
         super().on_kill()
 
     def _describe(self, context: Any) -> None:
         run_id = context["run_id"]
-        workspace = workspace_folder(run_id)
+        folder = workspace_folder(run_id) if self.in_workspace else Path(os.environ["WARMSTART_CHECKOUT"])
         wanted = resources(self.meta)
-        image = (run_record(workspace).get("images") or {}).get(wanted.image) or image_name(wanted.image)
-        if "sha256:" not in image:
-            raise BadConfiguration(
-                f"image {image} may mean another one tomorrow: name it with its digest in WARMSTART_IMAGE_STAGE, "
-                "registry/warmstart-stage@sha256:…"
-            )
+        pinned = (run_record(folder).get("images") or {}) if self.in_workspace else {}
+        image = pinned.get(wanted.image) or image_by_digest(wanted.image)
         ti = context["ti"]
         self.full_pod_spec = stage_pod(
-            name=pod_name(container_name(home(), run_id, self.words[-1], ti.try_number)),
+            name=pod_name(container_name(home(), run_id, self._address(ti), ti.try_number)),
             image=image,
             words=self.words,
-            workspace=workspace,
+            folder=folder,
             home=Path(home()),
             wanted=wanted,
             inherited=os.environ,
             task=task_identity(ti),
-            inputs=inputs_digest(workspace, self.words, self.reads, self.target, image),
+            inputs=inputs_digest(folder, self.words, self.reads, self.target, image),
             seconds=int(self.execution_timeout.total_seconds()) if self.execution_timeout else None,
         )
+
+    @staticmethod
+    def _address(ti: Any) -> str:
+        mapped = ti.map_index if ti.map_index is not None and ti.map_index >= 0 else None
+        return ti.task_id if mapped is None else f"{ti.task_id}-{mapped}"
 
     def _delete(self, name: str, namespace: str) -> None:
         deadline = time.monotonic() + DELETION_SECONDS

@@ -38,7 +38,7 @@ def stage_pod(
     name: str,
     image: str,
     words: Sequence[str],
-    workspace: Path,
+    folder: Path,
     home: Path,
     wanted: Resources,
     inherited: Mapping[str, str],
@@ -50,6 +50,7 @@ def stage_pod(
 
     Args:
         image: by its digest.
+        folder: where the command runs: the workspace, or the checkout.
         inherited: the environment of the process that asks; an allow-list of it reaches the pod.
         task: variables that name the task.
         inputs: names the work; a pod that does the same may be attached to again.
@@ -103,7 +104,7 @@ def stage_pod(
                     image=image,
                     # the image's entrypoint is tini: `args` alone keeps it
                     args=["python", "-m", "pipeline", *words],
-                    working_dir=str(workspace),
+                    working_dir=str(folder),
                     env=given,
                     resources=_limits(wanted, gpus(wanted, inherited)),
                     security_context=k8s.V1SecurityContext(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import yaml
@@ -11,12 +12,11 @@ from pipeline.exit_codes import StageError
 from pipeline.graph import load_graph
 from pipeline.orchestration.exit_status import raise_for_exit_code
 from pipeline.orchestration.location import CHECKOUT, home, workspace_folder
-from pipeline.orchestration.process import ProcessOperator
-from pipeline.orchestration.runtime import runtime
+from pipeline.orchestration.runtime import LifecycleOperator, runtime
 from pipeline.runs.as_of import as_of_rule, format_as_of
 
 
-class OpenRunOperator(ProcessOperator):
+class OpenRunOperator(LifecycleOperator):
     """Open the workspace at the pinned commit; returns the names of the run's target domains.
 
     The names are the only thing beside the run id that crosses tasks: Airflow needs them to expand the target's group.
@@ -27,7 +27,7 @@ class OpenRunOperator(ProcessOperator):
 
     def execute(self, context: Any) -> list[str]:
         self.words = open_words(context["dag_run"], context["params"])
-        if runtime() == "docker":
+        if runtime() != "process":
             try:
                 self.words += image_words()
             except StageError as fault:
@@ -39,7 +39,7 @@ class OpenRunOperator(ProcessOperator):
         return targets
 
 
-class CloseRunOperator(ProcessOperator):
+class CloseRunOperator(LifecycleOperator):
     """Close the run, whatever became of its stages: record, push to the DVC remote, tidy."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -64,12 +64,12 @@ def image_words() -> list[str]:
     Raises:
         StageError: no engine, or no such image.
     """
-    from pipeline.containers.engine import connect, pin_image
+    from pipeline.containers.engine import connect, image_by_digest, pin_image
 
-    client = connect()
+    digest_of = image_by_digest if runtime() == "kubernetes" else partial(pin_image, connect())
     graph = load_graph(CHECKOUT / "dvc.yaml")
     names = sorted({stage.meta["image"] for stage in graph.stages.values()})
-    return [word for name in names for word in ("--image", f"{name}={pin_image(client, name)}")]
+    return [word for name in names for word in ("--image", f"{name}={digest_of(name)}")]
 
 
 def open_words(dag_run: Any, params: Any) -> list[str]:

@@ -36,4 +36,10 @@ elif runtime() == "docker":
 else:
     from pipeline.orchestration.pod import PodOperator as RuntimeOperator
 
-__all__ = ["RUNTIMES", "RuntimeOperator", "runtime"]
+# A run is opened and closed by a process that has the checkout and its git: beside Airflow, but in a cluster a pod.
+if TYPE_CHECKING or runtime() != "kubernetes":
+    from pipeline.orchestration.process import ProcessOperator as LifecycleOperator
+else:
+    from pipeline.orchestration.pod import PodOperator as LifecycleOperator
+
+__all__ = ["RUNTIMES", "LifecycleOperator", "RuntimeOperator", "runtime"]

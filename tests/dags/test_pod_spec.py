@@ -36,7 +36,7 @@ def spec_of(stage: str, **environment: str) -> dict:
         name=pod_name(f"warmstart-1a2b-manual__2026-01-01T00:00:00+00:00-{stage}-1"),
         image="registry/warmstart-stage@sha256:0123",
         words=["workspace", "stage", stage],
-        workspace=Path("/home/runs/r"),
+        folder=Path("/home/runs/r"),
         home=Path("/home"),
         wanted=resources(GRAPH.stages[stage].meta),
         inherited={**ENVIRONMENT, **environment},

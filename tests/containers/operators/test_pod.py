@@ -123,6 +123,21 @@ def test_the_retry_attaches_to_the_pod_if_it_does_the_same_work(bench, cluster, 
     assert cluster.pods == {}
 
 
+def test_a_run_is_opened_by_a_pod_in_the_checkout(bench, cluster, monkeypatch):
+    checkout = bench.home / "checkout"
+    (checkout / "pipeline").mkdir(parents=True)
+    (checkout / "params.yaml").touch()
+    (checkout / "pipeline" / "__main__.py").write_text("import os, sys; print(os.getcwd(), sys.argv[1:])")
+    monkeypatch.setenv("WARMSTART_CHECKOUT", str(checkout))
+    monkeypatch.setenv("WARMSTART_IMAGE_STAGE", pin_image(bench.client, "stage"))
+    made = operator()
+    made.words, made.in_workspace = ["workspace", "open", "r"], False
+    execute(bench, made)
+    (container,) = cluster.created[0]["spec"]["containers"]
+    assert container["workingDir"] == str(checkout)
+    assert container["args"][-3:] == ["workspace", "open", "r"]
+
+
 def test_marking_the_task_failed_deletes_the_pod(bench, cluster):
     bench.install("import time; open('said', 'w').close(); time.sleep(60)")
     made = operator()
