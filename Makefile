@@ -23,7 +23,7 @@ venvs: ## both environments, made on first use and when requirements/ changes
 	"$$python" requirements/install.py
 
 images: venvs ## container images of the stages and of Airflow, an SBOM beside each: VARIANT=cuda for GPUs
-	@.venv/bin/python docker/images.py $(if $(VARIANT),--variant $(VARIANT))
+	@.venv/bin/python docker/images.py $(if $(VARIANT),--variant $(VARIANT)) $(if $(ONLY),--only $(ONLY))
 
 run: venvs ## raw rows to a promoted model: DATA=folder TARGETS="a b" AS_OF=2026-01-01 SET="pretrain.epochs=3" RUNTIME=docker
 	@$(if $(RUNTIME),WARMSTART_RUNTIME=$(RUNTIME)) $(WARMSTART) run $(if $(DATA),--data "$$DATA") $(if $(TARGETS),--targets "$$TARGETS") \

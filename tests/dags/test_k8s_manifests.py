@@ -33,6 +33,18 @@ def test_a_worker_may_handle_pods_of_one_namespace_and_nothing_else():
     assert {document["kind"] for document in DOCUMENTS} & {"ClusterRole", "ClusterRoleBinding"} == set()
 
 
+def test_the_charts_values_are_about_the_same_things():
+    values = yaml.safe_load((CHECKOUT / "docker" / "k8s" / "airflow-values.yaml").read_text())
+    (subject,) = the("RoleBinding")["subjects"]
+    assert subject["name"] == values["scheduler"]["serviceAccount"]["name"]
+    (volume,) = values["scheduler"]["extraVolumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == the("PersistentVolumeClaim")["metadata"]["name"]
+    environment = {variable["name"]: variable["value"] for variable in values["env"]}
+    (mount,) = values["scheduler"]["extraVolumeMounts"]
+    assert (environment["WARMSTART_RUNTIME"], environment["WARMSTART_HOME"]) == ("kubernetes", mount["mountPath"])
+    assert not any("PASSWORD" in name or "SECRET" in name for name in environment)
+
+
 def test_the_stages_pods_are_those_that_the_documents_speak_of():
     pod = spec_of("pretrain", WARMSTART_K8S_PRIORITY_CLASS="warmstart-stage")
     spec = pod["spec"]
