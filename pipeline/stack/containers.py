@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.containers.engine import connect
+from pipeline.containers.engine import connect, image_by_digest, image_name, inspect_image
 from pipeline.containers.reaper import end_all, reap_containers
-from pipeline.exit_codes import PassingFault
+from pipeline.exit_codes import PassingFault, StageError
 from pipeline.registry.reaper import airflow_state
 from pipeline.settings import Settings
+from pipeline.stack.check import ERROR, OK, Check
 from pipeline.stack.waiting import Say
 
 ENGINE_SECONDS = 10
+IMAGE = "stage"
+
+
+def refuse_unready_runtime(settings: Settings) -> None:
+    """Before anything is started for a run: what its stages run in is there.
+
+    Raises:
+        PassingFault: no engine answers.
+        BadConfiguration: no such image, or, for a cluster, one without a digest.
+    """
+    if settings.runtime == "docker":
+        inspect_image(connect(ENGINE_SECONDS), image_name(IMAGE))
+    elif settings.runtime == "kubernetes":
+        image_by_digest(IMAGE)
+
+
+def runtime(settings: Settings) -> list[Check]:
+    """Where stages run, for `doctor`."""
+    try:
+        refuse_unready_runtime(settings)
+    except StageError as fault:
+        return [Check("runtime", ERROR, f"{settings.runtime}: {fault}", "Then run `warmstart doctor` again.")]
+    return [Check("runtime", OK, settings.runtime)]
 
 
 def end_forgotten(settings: Settings, say: Say) -> None:
