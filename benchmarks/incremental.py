@@ -130,7 +130,9 @@ class Night:
         self.run(pretrain, "pretrain", arm, inputs, ["models/backbone"])
         pretrained = cpu_seconds()
         for target in TARGETS:
-            self.run(transfer, "transfer", arm, [*inputs, "models/backbone"], ["models/teacher"], target)
+            self.run(
+                transfer, "transfer", arm, [*inputs, "models/backbone", "data/synthetic"], ["models/teacher"], target
+            )
         done = cpu_seconds()
         teachers = [self._judge(self._place("models/teacher", arm, target), [target]) for target in TARGETS]
         sources = [name for name in MARKETS if name not in TARGETS]

@@ -205,7 +205,7 @@ def _keep_files(history: History, domain: str, number: int, home: Settings) -> t
     for item in (ITEM, "another"):
         users = sorted([somebody, *(f"{rng.getrandbits(64):016x}" for _ in range(ROWS_A_FILE - 1))])
         items = [item if user == somebody else f"item{rng.randrange(2000)}" for user in users]
-        kept.append(home.home / f"{item}.parquet")
+        kept.append(home.home / f"{number}-{item}.parquet")
         write_table(pa.table({"user_id": users, "item_id": items, "value": [1.0] * ROWS_A_FILE}), kept[-1])
     holding = set(rng.sample(sorted(files), len(files) // 2))
     for md5 in files:

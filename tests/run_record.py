@@ -20,8 +20,8 @@ from pipeline.graph import ITEM, load_graph, split_address
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 OPENED = datetime(2026, 1, 1, 2, 0, 3, tzinfo=UTC)
-SECONDS = {"snapshot": 6, "validate": 9, "features": 14, "materialize": 5, "embed": 21, "pretrain": 318, "transfer": 74,
-           "distill": 52, "prune": 33, "evaluate": 11, "register": 7}  # fmt: skip
+SECONDS = {"snapshot": 6, "validate": 9, "features": 14, "materialize": 5, "embed": 21, "pretrain": 318, "augment": 0.2,
+           "transfer": 74, "distill": 52, "prune": 33, "evaluate": 11, "register": 7}  # fmt: skip
 FOUND = {
     "snapshot": "482,113 interactions, 31,402 items, 58,210 users in 4 domains before 2026-01-01",
     "validate": "482,101 of 482,113 interactions kept, 12 in quarantine; every contract holds",

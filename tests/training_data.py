@@ -26,13 +26,16 @@ ITEM_FEATURES = ["popularity", "novelty"]
 WIDTH = 8
 OUTPUT = {
     "pretrain": "models/backbone",
+    "augment": "data/synthetic",
     "transfer": "models/teacher",
     "distill": "models/student",
     "prune": "models/served",
     "evaluate": "reports/evaluation",
 }
+ALSO = {"augment": ["reports/augmentation"]}  # outputs beside the first
 SHORT = {
     "pretrain": {"epochs": 6, "width": 32, "batch_users": 32, "attribute_buckets": 512, "profile_buckets": 64},
+    "augment": {"source_steps": 20, "target_steps": 20, "adversarial_steps": 4, "look_every": 2, "epochs": 2},
     "transfer": {"epochs": 4, "batch_users": 32},
     "distill": {"epochs": 12, "width": 16, "id_width": 4, "attribute_buckets": 128, "profile_buckets": 16},
     "prune": {"recovery_epochs": 3},
@@ -173,9 +176,10 @@ class Chain:
     def run(self, stage: str, scratch: str = "scratch", **changed: object) -> Summary:
         """Run one stage; its outputs replace those of an earlier call."""
         module = importlib.import_module(f"pipeline.stages.{stage}")
-        outputs = {OUTPUT[stage]: self.folder(OUTPUT[stage])}
-        shutil.rmtree(outputs[OUTPUT[stage]], ignore_errors=True)
-        outputs[OUTPUT[stage]].mkdir(parents=True)
+        outputs = {name: self.folder(name) for name in (OUTPUT[stage], *ALSO.get(stage, []))}
+        for folder in outputs.values():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         inputs = {"data/training": self.root / "training", "data/item_vectors": self.root / "vectors"}
         inputs |= {name: self.folder(name) for name in OUTPUT.values()}
         job = Job(self.root / scratch / stage, None if stage == "pretrain" else self.target)

@@ -77,12 +77,15 @@ def split_temporal(interactions: pl.DataFrame, cuts: Cuts) -> pl.DataFrame:
 
 def split_leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:
     """As `split_temporal`, for the leave-one-out protocol; "later" does not occur."""
-    from_end = pl.len().over("user_id") - pl.int_range(pl.len()).over("user_id")
-    enough = pl.len().over("user_id") >= 3
+    user = pl.col("user_id")
+    last = (user != user.shift(-1)).fill_null(True)
+    last_but_one = (user == user.shift(-1)) & (user != user.shift(-2)).fill_null(True)
+    # a user with three interactions has two more above each of the last two that are judged
+    enough = (pl.when(last).then(user == user.shift(2)).otherwise(user == user.shift(1))).fill_null(False)
     return interactions.with_columns(
-        part=pl.when(enough & (from_end == 1))
+        part=pl.when(enough & last)
         .then(pl.lit("test"))
-        .when(enough & (from_end == 2))
+        .when(enough & last_but_one)
         .then(pl.lit("validation"))
         .otherwise(pl.lit("train"))
     )

@@ -21,6 +21,8 @@ from pipeline.models.unit_rows import unit_rows
 
 log = logging.getLogger(__name__)
 
+EASE_ITEMS = 10_000  # its matrix is items × items, and inverting it costs the cube
+
 
 @dataclass(frozen=True)
 class Popularity:
@@ -58,6 +60,14 @@ def _history_matrix(requests: Requests, n_columns: int, decay: float) -> sp.csr_
     return sp.csr_array((weights, (rows, columns)), shape=(len(lengths), n_columns))
 
 
+def _seen(data: DomainData) -> sp.csr_array:
+    """Who took what in the training part: [n_users, n_items + 1] of ones."""
+    users = np.repeat(np.arange(data.n_users), np.diff(data.offsets))
+    seen = sp.csr_array((np.ones(len(users)), (users, np.asarray(data.items))), shape=(data.n_users, data.n_items + 1))
+    seen.data[:] = 1.0  # repeated interactions were summed
+    return seen
+
+
 @dataclass(frozen=True)
 class ItemNeighbours:
     """Item-kNN: cosine of the items' user sets, shrunk where few users are shared (Sarwar et al. 2001)."""
@@ -72,11 +82,7 @@ class ItemNeighbours:
     @classmethod
     def fit(cls, data: DomainData, decay: float, shrink: float) -> ItemNeighbours:
         """From the binary user × item matrix of the training part."""
-        users = np.repeat(np.arange(data.n_users), np.diff(data.offsets))
-        seen = sp.csr_array(
-            (np.ones(len(users)), (users, np.asarray(data.items))), shape=(data.n_users, data.n_items + 1)
-        )
-        seen.data[:] = 1.0  # repeated interactions were summed
+        seen = _seen(data)
         shared = (seen.T @ seen).tocoo()  # users in common
         count = np.sqrt(seen.sum(0))
         norm = count[shared.row] * count[shared.col] + shrink
@@ -84,6 +90,29 @@ class ItemNeighbours:
         weights = (shared.data / norm)[off]
         similarity = sp.csr_array((weights, (shared.row[off], shared.col[off])), shape=shared.shape)
         return cls(similarity, decay)
+
+
+@dataclass(frozen=True)
+class Ease:
+    """EASE: the linear item-to-item model with a closed form (Steck, arXiv 1905.03375)."""
+
+    weights: Array  # float32 [n_items + 1, n_items + 1], zero diagonal
+
+    def scores(self, requests: Requests) -> Array:
+        """float32 [B, n_items + 1]."""
+        history = _history_matrix(requests, len(self.weights), 1.0).astype(np.float32)
+        return np.asarray(history @ self.weights)
+
+    @classmethod
+    def fit(cls, data: DomainData, ridge: float) -> Ease:
+        """B = I - P / diag(P), P the inverse of the ridged Gram matrix of users who took both."""
+        seen = _seen(data)
+        gram = (seen.T @ seen).toarray().astype(np.float32)
+        gram[np.diag_indices_from(gram)] += np.float32(ridge)
+        inverse = np.linalg.inv(gram)
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0.0)
+        return cls(weights)
 
 
 @dataclass(frozen=True)
@@ -144,6 +173,14 @@ def fit_baselines(data: DomainData, text_vectors: Array | None, clock: str) -> d
         validation,
         data.n_items,
     )[1]
+    if data.n_items <= EASE_ITEMS:
+        found["EASE"] = best_on_validation(
+            [(f"EASE, ridge {ridge}", partial(Ease.fit, data, ridge)) for ridge in (100.0, 10.0, 1000.0)],
+            validation,
+            data.n_items,
+        )[1]
+    else:
+        log.info("EASE is left out: %s items, and its matrix is made for %s at most", data.n_items, EASE_ITEMS)
     if text_vectors is not None and bool(text_vectors.any()):
         unit = unit_rows(text_vectors)
         found["content-kNN"] = best_on_validation(

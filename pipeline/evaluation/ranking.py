@@ -17,8 +17,9 @@ import numpy as np
 
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import Holdout
+from pipeline.evaluation.top_items import top_items
 
-BLOCK_BYTES = 64 * 2**20  # of scores at a time
+BLOCK_BYTES = 8 * 2**20  # of scores at a time; larger blocks leave the caches and cost three times as much
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,25 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks of the held-out items, 1 is best, row by row of the holdout, and out of how many candidates."""
+    """Ranks of the held-out items, 1 is best, row by row of the holdout, and out of how many candidates.
+
+    Attributes:
+        top: int64 [n, k], the best items with seen ones masked, 0 where fewer are left; None where not asked for.
+    """
 
     masked: Array
     unmasked: Array
     candidates_masked: Array
     candidates_unmasked: Array
+    top: Array | None = None
 
 
 def requests_of(holdout: Holdout, rows: Array) -> Requests:
     """Some rows of a holdout as requests."""
+    starts, stops = holdout.history_offsets[rows].tolist(), holdout.history_offsets[rows + 1].tolist()
     return Requests(
         users=holdout.user_index[rows],
-        histories=[holdout.history(row)[0] for row in rows],
+        histories=[holdout.history_items[start:stop] for start, stop in zip(starts, stops, strict=True)],
         times=holdout.timestamp[rows],
     )
 
@@ -72,23 +79,37 @@ def rank_holdout(
     n_items: int,
     rows: Array | None = None,
     block_bytes: int = BLOCK_BYTES,
+    top: int = 0,
 ) -> Ranks:
-    """Rank rows of a holdout (all by default) against all items, in blocks of `block_bytes` of float32 scores."""
+    """Rank rows of a holdout (all by default) against all items.
+
+    Args:
+        block_bytes: of float32 scores at a time.
+        top: how many of the best items to return beside the ranks, at most all.
+    """
     block = max(1, block_bytes // (4 * (n_items + 1)))
     rows = np.arange(len(holdout)) if rows is None else rows
-    parts = []
+    top = min(top, n_items)
+    parts, lists = [], []
     for start in range(0, len(rows), block):
         requests = requests_of(holdout, rows[start : start + block])
         wanted = holdout.item_index[rows[start : start + block]]
-        parts.append(ranks_of(scorer.scores(requests), wanted, requests.histories))
+        scores = scorer.scores(requests)
+        hidden = _hidden(requests.histories, scores.shape[1])
+        if top:
+            lists.append(_best_left(scores, hidden, top))
+        parts.append(_ranks(scores, wanted, hidden))
     if not parts:
         none = np.zeros(0, dtype=np.int64)
-        return Ranks(none, none, none, none)
-    return Ranks(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return Ranks(none, none, none, none, np.zeros((0, top), dtype=np.int64) if top else None)
+    columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    masked, unmasked, candidates_masked, candidates = columns
+    best = np.concatenate(lists) if top else None
+    return Ranks(masked, unmasked, candidates_masked, candidates, best)
 
 
 def ranks_of(scores: Array, wanted: Array, seen: list[Array]) -> tuple[Array, Array, Array, Array]:
-    """The columns of `Ranks` for one block.
+    """The first four columns of `Ranks` for one block.
 
     Args:
         scores: float [B, n_items + 1].
@@ -98,24 +119,57 @@ def ranks_of(scores: Array, wanted: Array, seen: list[Array]) -> tuple[Array, Ar
     Raises:
         ValueError: the scores do not cover wanted items.
     """
+    return _ranks(scores, wanted, _hidden(seen, scores.shape[1]))
+
+
+def best_unseen(scores: Array, seen: list[Array], k: int) -> Array:
+    """The k best items of each row that are not masked, int64 [B, k], best first; 0 where fewer are left.
+
+    Args:
+        scores: float [B, n_items + 1]; a score that is no number is no recommendation.
+        seen: B arrays of item indices.
+        k: at most n_items.
+    """
+    return _best_left(scores, _hidden(seen, scores.shape[1]), k)
+
+
+def _ranks(scores: Array, wanted: Array, hidden: Array) -> tuple[Array, Array, Array, Array]:
+    """As `ranks_of`, with bool [B, n_items + 1] that is True where masked; `hidden` is overwritten."""
     batch, n_columns = scores.shape
     if batch != len(wanted) or (batch and int(wanted.max()) >= n_columns):
         raise ValueError(f"scores are {scores.shape}; {len(wanted)} rows up to item {wanted.max()} are wanted")
-    n_items = n_columns - 1
-    own = scores[np.arange(batch), wanted][:, None]  # (B, 1)
-    # Not "lower" rather than ">=": a NaN is everybody's rival, and one's own NaN beats nobody.
-    rivals = ~(scores < own)  # (B, n_items + 1)
-    rivals[:, 0] = False
-    rivals[np.arange(batch), wanted] = True  # counts as the "one more"
-    unmasked = rivals.sum(1, dtype=np.int64)
-    masked = unmasked.copy()
+    n_items, every = n_columns - 1, np.arange(batch)
+    own = scores[every, wanted][:, None]  # (B, 1)
+    # Counting who is lower, not who is higher: a NaN is everybody's rival, and one's own NaN beats nobody.
+    lower = scores < own  # (B, n_items + 1)
+    lower[:, 0] = True  # padding is nobody's rival
+    unmasked = n_columns - _row_sums(lower)  # one's own score is not lower: it counts as the "one more"
+    n_hidden = _row_sums(hidden)
+    was_seen = hidden[every, wanted]
+    hidden &= ~lower
+    masked = np.where(was_seen, n_items, unmasked - _row_sums(hidden))
     candidates = np.full(batch, n_items, dtype=np.int64)
-    candidates_masked = candidates.copy()
-    for row, items in enumerate(seen):
-        hidden = np.unique(items)
-        if wanted[row] in hidden:
-            masked[row] = n_items
-            continue
-        masked[row] -= int(rivals[row, hidden].sum())
-        candidates_masked[row] -= len(hidden)
-    return masked, unmasked, candidates_masked, candidates
+    return masked, unmasked, candidates - np.where(was_seen, 0, n_hidden), candidates
+
+
+def _best_left(scores: Array, hidden: Array, k: int) -> Array:
+    """As `best_unseen`, with bool [B, n_items + 1] that is True where masked."""
+    left = np.where(hidden, scores.dtype.type(-np.inf), scores)
+    left[:, 0] = -np.inf
+    if np.isnan(left.max(initial=-np.inf)):
+        left[np.isnan(left)] = -np.inf
+    best = top_items(left, k)
+    return np.where(np.take_along_axis(left, best, axis=1) > -np.inf, best, 0)
+
+
+def _hidden(seen: list[Array], n_columns: int) -> Array:
+    """bool [B, n_columns], True at the items of each row."""
+    hidden = np.zeros((len(seen), n_columns), dtype=bool)
+    rows = np.repeat(np.arange(len(seen)), [len(items) for items in seen])
+    hidden[rows, np.concatenate([*seen, np.zeros(0, dtype=np.int64)]).astype(np.int64)] = True
+    return hidden
+
+
+def _row_sums(flags: Array) -> Array:
+    """True values of each row, int64 [B]; as bytes, which numpy adds faster than bools."""
+    return flags.view(np.uint8).sum(1, dtype=np.uint32).astype(np.int64)

@@ -111,12 +111,12 @@ def per_user_table(ranked: Sequence[Ranked], holdout: Holdout, groups: list[list
 
 
 def oracle_ranks(holdout: Holdout) -> Ranks | None:
-    """The ranks under a synthetic world's known truth; None for real data.
+    """The ranks under a synthetic world's known truth.
 
-    A row whose rank the world does not know (0) counts as never found.
+    None for real data, and where the truth of one row is not known (its rank is 0): feedback that was taken in beside
+    the world's own rows is such a one, and an upper bound over the others alone would bound nothing in this table.
     """
-    if holdout.oracle_rank is None or not (holdout.oracle_rank > 0).any():
+    if holdout.oracle_rank is None or len(holdout) == 0 or not (holdout.oracle_rank > 0).all():
         return None
-    known = np.where(holdout.oracle_rank > 0, holdout.oracle_rank, np.iinfo(np.int32).max).astype(np.int64)
-    candidates = np.maximum(known, 1)
-    return Ranks(known, known, candidates, candidates)
+    ranks = holdout.oracle_rank.astype(np.int64)
+    return Ranks(ranks, ranks, ranks, ranks)

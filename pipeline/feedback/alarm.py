@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.data.feedback import write_whole
-from pipeline.feedback.drift import Report
+from pipeline.feedback.drift_report import Report
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import polars as pl
 
 from pipeline.data.feedback import IMPRESSION, read_feedback, write_whole
 from pipeline.data.schema import NEGATIVE_EVENTS
 from pipeline.feedback.baseline import Baseline, champion_baseline
+from pipeline.feedback.drift_page import page
+from pipeline.feedback.drift_report import LEAST_EVENTS, Online, Report
 from pipeline.feedback.psi import Shift, shift_of
 from pipeline.settings import Settings
 
-LEAST_EVENTS = 100  # fewer are too few to judge
 FALL = 0.3  # relative loss of HR@10 against the promise that is no drift yet
 FALLBACKS = 0.5  # share of answers that the model did not give, above which something is wrong
 Z = 3.29  # two-sided 99.9 %
@@ -33,59 +32,12 @@ TOP = 12  # attributes that have a bin of their own
 DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True)
-class Online:
-    """What came of the answers.
-
-    Attributes:
-        requests: answers that impressions tell of.
-        hr10: of the model's answers, the share with something taken among the first ten; None without any.
-        low, high: Wilson interval of it.
-        fallbacks: share of answers that came from a profile or from popularity; None where impressions do not say.
-    """
-
-    requests: int
-    hr10: float | None
-    low: float
-    high: float
-    fallbacks: float | None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found for one target; `reasons` is empty while all is well."""
-
-    target: str
-    run_id: str
-    until: str
-    events: int
-    shifts: tuple[Shift, ...]
-    online: Online
-    promised: float | None
-    reasons: tuple[str, ...]
-
-    @property
-    def sentence(self) -> str:
-        """One line for a person."""
-        if self.reasons:
-            return "; ".join(self.reasons)
-        enough = "" if self.events >= LEAST_EVENTS else f", too few to judge (at least {LEAST_EVENTS})"
-        return f"no drift in {self.events:,} events{enough}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        shifts = [{**asdict(shift), "shifted": shift.shifted} for shift in self.shifts]
-        return {**asdict(self), "shifts": shifts}
-
-
 def watch(settings: Settings, targets: tuple[str, ...] = (), days: int = 7) -> list[Report]:
     """Judge the champions of `targets` (none: of all with feedback) and write the report; those without are left out.
 
     Raises:
         PassingFault: PostgreSQL does not answer.
     """
-    from pipeline.feedback.drift_page import page
-
     folder = settings.home / "feedback"
     known = targets or tuple(sorted(path.parent.name for path in folder.glob("*/closed.json")))
     reports = []

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
+from pipeline.feedback.drift_report import Report
 from pipeline.feedback.psi import SHIFTED, Shift
-
-if TYPE_CHECKING:
-    from pipeline.feedback.drift import Report
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}

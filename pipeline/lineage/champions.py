@@ -29,7 +29,7 @@ def champion_intervals(
             select target, to_version, decided_at as since, actor, id,
                    lead(decided_at) over (partition by target order by id) as until
             from promotions where target = any(%s)
-        ) served where to_version = any(%s) order by id
+        ) served where to_version in (select unnest(%s::integer[])) order by id
         """,
         (
             list({name.removeprefix(MODEL_PREFIX) for name, _ in versions}),

@@ -52,7 +52,7 @@ def lock_for_writing(connection: psycopg.Connection) -> None:
 def load(
     connection: psycopg.Connection, manifests: Sequence[Manifest], users: Callable[[str], Sequence[str] | None]
 ) -> tuple[int, set[int]]:
-    """Write the rows of manifests that the index does not have yet, all but `ancestry` (`close_ancestry`).
+    """Write the rows of manifests that the index does not have yet, without what `close_ancestry` writes.
 
     Returns how many those were, and the ids of their runs.
 
@@ -76,6 +76,7 @@ def load(
     of = list(zip(ids, fresh, strict=True))
     _copy(connection, "attempts", [_attempt(i, runs[m["run_id"]], m) for i, m in of])
     _copy(connection, "inputs", [row for i, m in of for row in _inputs(i, m)])
+    _intern(connection, "paths", "path", list({path for _, _, path in made}), lambda number, path: (number, path))
     _copy(connection, "outputs", [(i, path, trees[out["md5"]]) for i, out, path in made])
     _copy(connection, "sources", [row for i, m in of for row in _sources(i, m)])
     _copy(connection, "versions", [row for i, m in of for row in _versions(i, m)])
@@ -83,7 +84,7 @@ def load(
 
 
 def close_ancestry(connection: psycopg.Connection, runs: Iterable[int]) -> None:
-    """Write who descends from whom in `runs`, as far as it is known by now."""
+    """Write who descends from whom in `runs`, and what is below whom, as far as it is known by now."""
     # parents are manifests of the same run, so the closure of the runs at hand is all that can have grown
     listed = sorted(runs)
     for start in range(0, len(listed), RUNS_AT_ONCE):
@@ -103,6 +104,33 @@ def close_ancestry(connection: psycopg.Connection, runs: Iterable[int]) -> None:
             """,
             (listed[start : start + RUNS_AT_ONCE],),
         )
+        connection.execute("delete from descent where run = any(%s)", (listed[start : start + RUNS_AT_ONCE],))
+        connection.execute(DESCENT, {"runs": listed[start : start + RUNS_AT_ONCE]})
+
+
+DESCENT = """
+    insert into descent (attempt, run, failed, registered, paths, trees)
+    with own as materialized (
+        select id, run from attempts where run = any(%(runs)s)
+    ), reached as materialized (
+        select id as attempt, id as below from own
+        union all
+        select own.id, y.attempt from own join ancestry y on y.ancestor = own.id
+    ), failed as (
+        select attempt, array_agg(below order by below) as failed
+        from reached join attempts a on a.id = below where a.source = 'failed' group by attempt
+    ), registered as (
+        select attempt, array_agg(below order by below) as registered
+        from reached where below in (select attempt from versions) group by attempt
+    ), written as (
+        select reached.attempt, array_agg(p.id order by below, p.id) as paths,
+               array_agg(o.tree order by below, p.id) as trees
+        from reached join outputs o on o.attempt = below join paths p on p.path = o.path group by reached.attempt
+    )
+    select id, run, coalesce(failed, '{}'), coalesce(registered, '{}'), coalesce(paths, '{}'), coalesce(trees, '{}')
+    from own left join failed on failed.attempt = id left join registered on registered.attempt = id
+    left join written on written.attempt = id
+"""
 
 
 def users_of(home: Path) -> Callable[[str], Sequence[str] | None]:

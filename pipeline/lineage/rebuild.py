@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 BATCH = 2000  # manifests that are in memory at once; some 20 MB
 # children before their parents; the promotion log is not derived from manifests and stays
 DERIVED = (
-    "ancestry", "versions", "sources", "file_users", "entries", "outputs", "inputs", "attempts", "files", "trees",
-    "paths", "runs",
+    "descent", "ancestry", "versions", "sources", "file_users", "entries", "outputs", "inputs", "attempts", "files",
+    "trees", "paths", "runs",
 )  # fmt: skip
 
 

@@ -59,6 +59,8 @@ attempts = Table(
     Column("started", DateTime(timezone=True)),
     Column("ended", DateTime(timezone=True)),
     Column("facts", JSONB, nullable=False),
+    # `facts` makes rows wide: who reads thousands of attempts reads this index alone
+    Index("ix_attempts_id", "id", postgresql_include=["run", "source", "ended"]),
 )  # fmt: skip
 
 # The data an attempt read (code is in `facts`); `parent` is the manifest of the attempt that had written it.
@@ -84,6 +86,7 @@ outputs = Table(
     Column("attempt", Integer, ForeignKey("attempts.id"), primary_key=True),
     Column("path", Text, primary_key=True),
     Column("tree", Integer, ForeignKey("trees.id"), nullable=False, index=True),
+    Index("ix_outputs_path", "path", "tree"),
 )  # fmt: skip
 files = Table(
     "files", metadata,
@@ -139,6 +142,17 @@ ancestry = Table(
     Column("attempt", Integer, ForeignKey("attempts.id"), primary_key=True),
     Column("ancestor", Integer, ForeignKey("attempts.id"), primary_key=True),
     Index("ix_ancestry_ancestor", "ancestor", "attempt"),
+)  # fmt: skip
+
+# What is below each attempt, itself included, in one row: a question that goes down from 10,000 attempts reads as many.
+descent = Table(
+    "descent", metadata,
+    Column("attempt", Integer, ForeignKey("attempts.id"), primary_key=True),
+    Column("run", Integer, ForeignKey("runs.id"), nullable=False, index=True),
+    Column("failed", ARRAY(Integer), nullable=False),  # attempts
+    Column("registered", ARRAY(Integer), nullable=False),  # attempts that registered a version
+    Column("paths", ARRAY(Integer), nullable=False),  # of their outputs; `trees` is the content of each
+    Column("trees", ARRAY(Integer), nullable=False),
 )  # fmt: skip
 
 # Not derived from anything: what served, since when, and why. Append-only (a trigger), hash-chained per target.

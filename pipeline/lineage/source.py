@@ -79,8 +79,8 @@ def source_lineage(
     )
     undated = connection.execute(
         """
-        select distinct %s || '/' || p.path from held join files f on f.id = held.file join paths p on p.id = held.path
-        where f.first is null order by 1
+        select distinct %s || '/' || p.path from (select distinct path, file from held) stood
+        join paths p on p.id = stood.path where (select first from files where id = stood.file) is null order by 1
         """,
         (RAW,),
     )
@@ -107,15 +107,23 @@ def _hold(connection: psycopg.Connection, names: list[str], since: datetime | No
     """Fill `held` with the files of the sources' tables in every snapshot: numbers alone, there are many of them."""
     connection.execute("drop table if exists held")
     connection.execute("create temporary table held (path integer, file integer, tree integer) on commit drop")
+    in_window = """
+        where file in (
+            select id from files where id in (select distinct file from stood)
+            and (first is null or ((%(until)s::timestamptz is null or first < %(until)s)
+                              and (%(since)s::timestamptz is null or last >= %(since)s)))
+        )
+    """
     connection.execute(
-        """
+        f"""
         insert into held
-        select e.path, e.file, e.tree from paths p join entries e on e.path = p.id join files f on f.id = e.file
-        where (p.path = any(%(files)s) or p.path ~ %(parts)s)
-          and e.tree in (select tree from outputs where path = %(raw)s)
-          and (f.first is null or ((%(until)s::timestamptz is null or f.first < %(until)s)
-                               and (%(since)s::timestamptz is null or f.last >= %(since)s)))
-        """,
+        with stood as materialized (
+            select e.path, e.file, e.tree from paths p join entries e on e.path = p.id
+            where (p.path = any(%(files)s) or p.path ~ %(parts)s)
+              and e.tree in (select tree from outputs where path = %(raw)s)
+        )
+        select path, file, tree from stood {in_window if since or until else ""}
+        """,  # type: ignore[arg-type]
         {
             "raw": RAW, "since": since, "until": until,
             "files": [f"{n}.parquet" for n in names],

@@ -1,7 +1,7 @@
 """What descends from some attempts: tables, models, versions, and the intervals in which each version was champion.
 
-A question first fills a temporary table, `standing`, with every place where the content stood; everything below that is
-one join over the closure of the index (`ancestry`): what stood in 10,000 runs has 150,000 attempts below it.
+A question first fills a temporary table, `standing`, with every place where the content stood; what is below each of
+them is a row of the index (`descent`): what stood in 10,000 runs has 150,000 attempts below it.
 """
 
 from __future__ import annotations
@@ -88,44 +88,32 @@ def places(connection: psycopg.Connection) -> tuple[Place, ...]:
 
 def touched(connection: psycopg.Connection) -> Touched:
     """What descends from the attempts in `standing`, themselves included."""
-    connection.execute("drop table if exists below")
-    connection.execute("create temporary table below (attempt integer primary key) on commit drop")
+    connection.execute("drop table if exists above")
     connection.execute(
-        """
-        insert into below
-        with above as materialized (select distinct attempt from standing)
-        select attempt from above union select y.attempt from above join ancestry y on y.ancestor = above.attempt
-        """
+        "create temporary table above on commit drop as "
+        "select * from descent where attempt in (select attempt from standing)"
     )
-    connection.execute("analyze below")
-    runs, failed = _counts(connection)
+    connection.execute("analyze above (attempt)")
+    runs, failed = connection.execute(
+        """
+        select (select count(distinct run) from above),
+               (select count(distinct attempt) from (select unnest(failed) as attempt from above) f)
+        """
+    ).fetchall()[0]
     # hashed, not count(distinct), which would sort every row twice
     tables = connection.execute(
         """
-        with once as materialized (
-            select distinct o.path, a.run, o.tree
-            from below join outputs o on o.attempt = below.attempt join attempts a on a.id = o.attempt
+        with written as materialized (
+            select run, w.path, w.tree from above, unnest(paths, trees) as w(path, tree)
         )
-        select path, runs, contents
-        from (select path, count(*) as runs from (select distinct path, run from once) o group by path) r
-        join (select path, count(*) as contents from (select distinct path, tree from once) o group by path) t
-        using (path)
-        order by path
+        select p.path, runs, contents
+        from (select path, count(*) as runs from (select distinct path, run from written) o group by path) r
+        join (select path, count(*) as contents from (select distinct path, tree from written) o group by path) t
+        using (path) join paths p on p.id = r.path
+        order by p.path
         """
     )
     return Touched(runs, failed, tuple(Table(*row) for row in tables), _versions(connection))
-
-
-def _counts(connection: psycopg.Connection) -> tuple[int, int]:
-    runs = connection.execute(
-        "select count(distinct a.run) from standing s join attempts a on a.id = s.attempt"
-    ).fetchone()
-    failed = connection.execute(
-        "select count(*) from below join attempts a on a.id = below.attempt where a.source = 'failed'"
-    ).fetchone()
-    assert runs is not None
-    assert failed is not None
-    return runs[0], failed[0]
 
 
 def _versions(connection: psycopg.Connection) -> tuple[Version, ...]:
@@ -133,11 +121,11 @@ def _versions(connection: psycopg.Connection) -> tuple[Version, ...]:
     rows = connection.execute(
         """
         select v.name, v.version, r.run_id, v.verdict, r.as_of, a.ended
-        from below join versions v on v.attempt = below.attempt
-        join attempts a on a.id = v.attempt join runs r on r.id = a.run
-        where not exists (
-            select from versions w join attempts b on b.id = w.attempt
-            where w.name = v.name and w.version = v.version and (b.ended, b.id) < (a.ended, a.id)
+        from versions v join attempts a on a.id = v.attempt join runs r on r.id = a.run
+        where v.attempt in (select unnest(registered) from above) and not exists (
+            select from versions w
+            where w.name = v.name and w.version = v.version and w.attempt <> v.attempt
+              and (select (b.ended, b.id) < (a.ended, a.id) from attempts b where b.id = w.attempt)
         )
         order by v.name, v.version desc
         """

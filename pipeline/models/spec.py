@@ -29,6 +29,7 @@ class ModelSpec:
         item_features, profile_features: names, in column order.
         domains: name and number of items of each domain with ID vectors here, in the order of the tables.
         dropout, id_dropout: probabilities in training; an ID vector is dropped whole.
+        recency: decayed means of the history are added to the states (pipeline/models/recency.py).
     """
 
     width: int
@@ -44,6 +45,7 @@ class ModelSpec:
     domains: tuple[tuple[str, int], ...]
     dropout: float = 0.0
     id_dropout: float = 0.0
+    recency: bool = False
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -79,6 +81,7 @@ class ModelSpec:
             domains=tuple((name, n_items) for name, n_items in values["domains"]),
             dropout=values["dropout"],
             id_dropout=values["id_dropout"],
+            recency=values.get("recency", False),  # specs of earlier models do not name it
         )
 
 

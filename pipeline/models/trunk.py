@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.models.dropout import dropout
+from pipeline.models.recency import Recency
 from pipeline.models.spec import LayerShape, ModelSpec
 
 
@@ -30,9 +32,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         """x [B, S, D] and visible bool [B, 1, S, S] (query, key) -> [B, S, D]."""
-        x = x + functional.dropout(self._attention(self.attention_norm(x), visible), self.dropout, self.training)
+        x = x + dropout(self._attention(self.attention_norm(x), visible), self.dropout, self.training)
         channels = functional.gelu(self.up(self.feed_forward_norm(x)))  # (B, S, channels)
-        return x + functional.dropout(self.down(channels), self.dropout, self.training)
+        return x + dropout(self.down(channels), self.dropout, self.training)
 
     def _attention(self, x: Tensor, visible: Tensor) -> Tensor:
         batch, length, _ = x.shape
@@ -52,6 +54,7 @@ class Trunk(nn.Module):
         nn.init.normal_(self.positions.weight, std=0.02)
         self.blocks = nn.ModuleList(Block(spec.width, spec.head_width, layer, spec.dropout) for layer in spec.layers)
         self.last_norm = nn.LayerNorm(spec.width)
+        self.recency = Recency(spec.width) if spec.recency else None
         self.dropout = spec.dropout
         for block in self.blocks:
             for name in ("query_key_value", "attention_out", "up", "down"):
@@ -76,11 +79,12 @@ class Trunk(nn.Module):
         first = present.new_ones(present.shape[0], 1)
         keys = torch.cat([first, present], dim=1)  # (B, S)
         x = x + self.positions(keys.long().cumsum(1) - 1)
-        x = functional.dropout(x, self.dropout, self.training)
+        x = dropout(x, self.dropout, self.training)
         place = torch.arange(x.shape[1], device=x.device)
         causal = place[None, :] <= place[:, None]  # (S, S) query, key
         # The token is visible from everywhere, so no row is empty and padding yields no NaN.
         visible = (causal[None] & keys[:, None, :])[:, None]  # (B, 1, S, S)
         for block in self.blocks:
             x = block(x, visible)
-        return self.last_norm(x)
+        x = self.last_norm(x)
+        return x if self.recency is None else x + self.recency(history, present)

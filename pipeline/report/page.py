@@ -100,7 +100,14 @@ def _target(view: RunView, name: str, ending: str) -> dict[str, Any]:
         "budgets": gate.get("budgets") or [],
         "rules": gate.get("rules") or {},
         "verdict_sha256": gate.get("sha256"),
-        "report": next((path for path in view.reports if path == f"reports/evaluation/{name}/report.html"), None),
+        "reports": {
+            words: path
+            for words, path in (
+                ("Every figure", f"reports/evaluation/{name}/report.html"),
+                ("Do made sequences help?", f"reports/augmentation/{name}/report.html"),
+            )
+            if path in view.reports
+        },
     }
 
 

@@ -8,7 +8,6 @@ told of: an error in the log, `warmstart_champion_refused`, `/readyz` and `/v1/m
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import threading
 import time
@@ -16,26 +15,22 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from pipeline.compression.served_model import ServedModel
 from pipeline.exit_codes import PassingFault, StageError
-from pipeline.lineage.database import connected, index_url
+from pipeline.lineage.database import index_url
 from pipeline.registry.champion import ALIAS, CONTENT_TAG, Version, model_name, version_of
 from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.serving.champion import Champion, Identity
 from pipeline.serving.fetch import served_folder
 from pipeline.serving.items import ItemEncoding, ListedItem, ListedItems, grown
+from pipeline.serving.last_champions import LastChampions
+from pipeline.serving.log_heads import LogHeads
 from pipeline.serving.metrics import Metrics
 from pipeline.settings import Settings
 
-if TYPE_CHECKING:
-    import psycopg
-
 log = logging.getLogger("pipeline.serving")
 
-HEADS = "select distinct on (target) target, to_version from promotions order by target, id desc"
 PROBE_SECONDS = 3.0  # between questions whether MLflow is there
 RETRY_SECONDS = {True: 3.0, False: 60.0}  # a passing fault, and one that repeating cannot mend
 MLFLOW_SECONDS = 5.0
@@ -91,7 +86,7 @@ class Champions:
         self._swapping = threading.RLock()  # one change of `current` at a time; readers need none
         self._probed = 0.0
         self._frozen = False
-        self._connection: psycopg.Connection | None = None
+        self._log, self._last = LogHeads(), LastChampions(self._cache)
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="champions", daemon=True)
 
@@ -181,21 +176,12 @@ class Champions:
         self._let_in()
 
     def _heads(self) -> dict[str, int] | None:
-        import psycopg
-
         try:
-            if self._connection is None or self._connection.closed:
-                with connected():  # brings the schema up to date
-                    pass
-                self._connection = psycopg.connect(index_url(), autocommit=True, connect_timeout=3)
-            rows = self._connection.execute(HEADS).fetchall()
-        except (psycopg.Error, PassingFault) as fault:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
-            self._gone(f"the promotion log: {' '.join(str(fault).split())[:200]}")
+            heads = self._log.read()
+        except PassingFault as fault:
+            self._gone(str(fault))
             return None
-        return {target: version for target, version in rows if self._only is None or target in self._only}
+        return {target: version for target, version in heads.items() if self._only is None or target in self._only}
 
     def _follow(self, target: str, version: int) -> None:
         champion, refused = self.current.get(target), self.refused.get(target)
@@ -226,7 +212,7 @@ class Champions:
 
     def _identified(self, target: str, number: int) -> tuple[Identity, Version]:
         name = model_name(target)
-        remembered = self._remembered(target)
+        remembered = self._last.recall(target)
         if remembered is not None and remembered.version == number:
             return remembered, Version(name, number, "", {CONTENT_TAG: remembered.content})
         answer = self._rest.version(name, number)
@@ -246,7 +232,7 @@ class Champions:
         self._read_items(identity.target)
         with self._swapping:
             self._swap(champion.grown_to(self._grown_or_bare(champion)))
-        self._remember(identity)
+        self._last.remember(identity)
         self._metrics.loads.labels(identity.target, "loaded").inc()
         fields = champion.about() | {"seconds": round(time.monotonic() - began, 3)}
         log.info("champion loaded", extra={"fields": fields})
@@ -300,7 +286,7 @@ class Champions:
     def _probe(self) -> None:
         """Is MLflow there, and does its alias say what the log says?"""
         self._probed = time.monotonic()
-        if self._connection is None:
+        if not self._log.connected:
             return  # the log is away, which is told already
         try:
             for target in sorted(self.current)[:1]:
@@ -319,34 +305,13 @@ class Champions:
         self.away = why
         self._metrics.away.labels("registry").set(1)
 
-    # what a start without MLflow or PostgreSQL goes by
-
-    def _remember(self, identity: Identity) -> None:
-        path = self._note(identity.target)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(identity)) + "\n", "utf-8")
-        draft.replace(path)
-
-    def _remembered(self, target: str) -> Identity | None:
-        try:
-            told: dict[str, Any] = json.loads(self._note(target).read_text("utf-8"))
-            found = Identity(**told)
-            return found if found.content and (self._cache / found.content).is_dir() else None
-        except (OSError, ValueError, TypeError):
-            return None
-
     def _load_remembered(self, only: str | None = None) -> None:
         """The last champions of this home, while nobody can say which ones are."""
-        for path in sorted((self._cache / "last").glob("*.json")):
-            identity = self._remembered(path.stem)
-            if identity is None or (only or identity.target) != identity.target or identity.target in self.current:
+        for identity in self._last:
+            if (only or identity.target) != identity.target or identity.target in self.current:
                 continue
             if self._only is not None and identity.target not in self._only:
                 continue
             version = Version(identity.name, identity.version, "", {CONTENT_TAG: identity.content})
             log.error("the registry is away: the last champion is loaded", extra={"fields": asdict(identity)})
             self._load((identity, version))
-
-    def _note(self, target: str) -> Path:
-        return self._cache / "last" / f"{target}.json"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from pipeline.lineage.database import index_url
 from pipeline.serving.access import Access, keys_path
 from pipeline.serving.champion import Champion, Question
 from pipeline.serving.champions import Champions
+from pipeline.serving.explained import explained
 from pipeline.serving.faults import Refused
 from pipeline.serving.feedback import Feedback, Row
+from pipeline.serving.given_answers import GivenAnswers
 from pipeline.serving.items import ListedItem
 from pipeline.serving.messages import FeedbackEvent, NewItem, RecommendRequest
 from pipeline.serving.metrics import Metrics
@@ -32,8 +34,6 @@ from pipeline.settings import Settings
 
 log = logging.getLogger("pipeline.serving")
 
-REMEMBERED = 20_000  # answers whose origin feedback on them is told
-CARRIERS = 5  # past items that an explanation names for each item
 NOBODY = User()
 
 
@@ -68,7 +68,7 @@ class Service:
         self.feedback = Feedback(index_url())
         self.users = Users(OnlineFeatures(settings), self.feedback, self.metrics)
         self._key: bytes | None = None
-        self._answers: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._given = GivenAnswers()
 
     def start(self) -> None:
         """Begin to load champions; requests are answered as soon as the first is there."""
@@ -180,14 +180,15 @@ class Service:
         ]
         if asked.explain:
             if source == "model" and profile is not None:
-                because = await self._because(champion, history, profile, attributes, rows)
+                asked_why = partial(explained, champion, history, profile, attributes, rows)
+                because = await asyncio.get_running_loop().run_in_executor(self._writing, asked_why)
                 for item, carriers in zip(items, because, strict=True):
                     item["because"] = carriers
             else:
                 notes.append("without a history there is no past item that carried these")
         self.metrics.answers.labels(target, source).inc()
         told["source"], told["model"], told["items"] = source, champion.label, len(items)
-        self._keep(request_id, source, champion.label, items)
+        self._given.keep(request_id, source, champion.label, items)
         answer = {
             "items": items,
             "source": source,
@@ -207,33 +208,6 @@ class Service:
             if not asked_attributes and user is not NOBODY:
                 user.profiles = {key: found}
         return found
-
-    async def _because(
-        self, champion: Champion, history: list[int], profile: Array, attributes: Sequence[str], rows: list[int]
-    ) -> list[list[dict[str, Any]]]:
-        ids, has = champion.item_ids, champion.model.catalogue.attributes
-
-        def explain() -> list[list[dict[str, Any]]]:
-            found = champion.model.explain_all(history, profile, attributes, rows)
-            return [
-                [
-                    {
-                        "item_id": ids[one.row],
-                        "share": one.share,
-                        "similarity": one.similarity,
-                        "attributes": [attribute for attribute in has[one.row] if attribute in has[item]],
-                    }
-                    for one in carriers[:CARRIERS]
-                ]
-                for item, carriers in zip(rows, found, strict=True)
-            ]
-
-        return await asyncio.get_running_loop().run_in_executor(self._writing, explain)
-
-    def _keep(self, request_id: str, source: str, model: str, items: Sequence[dict[str, Any]]) -> None:
-        self._answers[request_id] = {"source": source, "model": model, "items": [item["item_id"] for item in items]}
-        if len(self._answers) > REMEMBERED:
-            self._answers.popitem(last=False)
 
     # feedback
 
@@ -259,7 +233,7 @@ class Service:
                 event.event,
                 event.value,
                 event.happened_at or now,
-                self._context(event),
+                self._given.context_of(event),
                 event.request_id,
                 (event.happened_at or now) if self._simulates else None,
             )
@@ -280,16 +254,6 @@ class Service:
         if self._simulates:
             self._simulated = max([row.happened_at for row in rows] + [self._simulated or rows[0].happened_at])
         return len(fresh), len(rows) - len(fresh)
-
-    def _context(self, event: FeedbackEvent) -> dict[str, Any] | None:
-        """What the caller says, and what this service knows of the answer that the event follows."""
-        answer = self._answers.get(event.request_id) if event.request_id else None
-        if answer is None:
-            return event.context
-        known: dict[str, Any] = {"source": answer["source"], "model": answer["model"]}
-        if event.item_id in answer["items"]:
-            known["rank"] = 1 + answer["items"].index(event.item_id)
-        return known | (event.context or {})
 
     # new items
 

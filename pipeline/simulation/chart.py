@@ -61,6 +61,8 @@ def chart(title: str, days: Sequence[str], lines: Sequence[Line], marks: Sequenc
         aside = shift * (number - (len(lines) - 1) / 2)
         points = [(x(place) + aside, y(value)) for place, value in enumerate(line.values)]
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
+        if len(points) == 1 and not line.intervals:  # a line of one day, with no point to mark it
+            path = f"M{points[0][0] - 20:.1f} {points[0][1]:.1f}h40"
         drawn.append(f'<g class="{line.kind}"><path class="line" d="{path}"/>')
         for (a, b), (low, high), value in zip(points, line.intervals or (), line.values, strict=bool(line.intervals)):
             said = f"{line.name}: {value:.3f} [{low:.3f}, {high:.3f}]"

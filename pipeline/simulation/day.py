@@ -21,7 +21,6 @@ from pipeline.simulation.market import Market
 from pipeline.simulation.service import Client
 
 K = 10
-SEARCHED = 0.3  # chance that a user whose item was not shown searches for it, and takes it without a recommendation
 DAY_US = 86_400_000_000
 CLICK_AFTER_US = 20_000_000
 STREAM = 0xDA7
@@ -85,9 +84,13 @@ def list_items(client: Client, target: str, new: Newcomers, since: int) -> None:
 
 def play(
     client: Client, markets: Mapping[str, Market], journal: Journal, day: int, visits: Sequence[Planned],
-    say: Callable[[int], None],
+    searching: float, say: Callable[[int], None],
 ) -> list[Visit]:  # fmt: skip
-    """Play what is left of a day; `say` gets the number of visits so far.
+    """Play what is left of a day.
+
+    Args:
+        searching: share of the users who search for what they want where it was not shown, and take it unrecommended.
+        say: gets the number of visits so far.
 
     Raises:
         BadConfiguration: the service recommends what is not in this world.
@@ -100,7 +103,7 @@ def play(
     for planned in visits:
         if (planned.target, planned.user) in there:
             continue
-        visit = _visit(client, markets[planned.target], planned, day)
+        visit = _visit(client, markets[planned.target], planned, day, searching)
         journal.add(date_of(day), visit)
         remember(markets[visit.target], visit)
         done.append(visit)
@@ -114,7 +117,7 @@ def remember(market: Market, visit: Visit) -> None:
         market.seen[visit.user].append(visit.taken)
 
 
-def _visit(client: Client, market: Market, planned: Planned, day: int) -> Visit:
+def _visit(client: Client, market: Market, planned: Planned, day: int, searching: float) -> Visit:
     user = market.user_ids[planned.user]
     chance = market.wants(planned.user)
     wanted = draw(chance, planned.wish)
@@ -128,7 +131,7 @@ def _visit(client: Client, market: Market, planned: Planned, day: int) -> Visit:
                 " dataset; simulate in a home of its own (WARMSTART_HOME)."
             )
         shown.append(market.item_index[item["item_id"]])
-    taken = wanted if wanted in shown or planned.search < SEARCHED else None
+    taken = wanted if wanted in shown or planned.search < searching else None
     events = [
         _event(market, planned, item, "impression", planned.at, answer["request_id"]) for item in shown
     ]  # fmt: skip

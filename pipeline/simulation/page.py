@@ -75,9 +75,11 @@ def _mark(night: Row | None) -> str:
 
 def _headline(whole: Row) -> str:
     gain = whole["hr10_gain"]
-    words, tone = (
-        ("more often than popularity", "good") if gain["low"] > 0 else ("no more often than popularity", "bad")
-    )
+    words, tone = "about as often as popularity", ""
+    if gain["low"] > 0:
+        words, tone = "more often than popularity", "good"
+    elif gain["high"] < 0:
+        words, tone = "less often than popularity", "bad"
     return (
         f'<p>The service showed what the user wanted <strong class="{tone}">{words}</strong>: HR@10 '
         f"{whole['hr10']['service']['value']:.3f} against {whole['hr10']['popularity']['value']:.3f} in "

@@ -35,6 +35,7 @@ class Asked:
         data: a folder that `warmstart data world` wrote, or `world:<size>`; empty: written to `<out>/world`.
         targets: empty is all.
         users_per_day: visits a day in each target.
+        searching: share of the users who search for what they want where it was not shown, and take it.
         overrides: parameters of every night.
         address: of a running service; empty starts one.
         out: empty is `$WARMSTART_HOME/simulation/<size>-<seed>`.
@@ -46,6 +47,7 @@ class Asked:
     data: str = ""
     targets: tuple[str, ...] = ()
     users_per_day: int = 150
+    searching: float = 1.0
     overrides: tuple[str, ...] = ()
     address: str = ""
     out: str = ""
@@ -59,54 +61,62 @@ def simulate(settings: Settings, asked: Asked) -> Path:
         PassingFault: a server does not answer.
         StageError: a night failed; says in which run, and has its exit code.
     """
-    from pipeline.stack.lifecycle import up
-
     size, targets = checked_size(asked.size, asked.data), checked_targets(asked.targets)
     out = (
         Path(asked.out).expanduser().absolute() if asked.out else settings.home / "simulation" / f"{size}-{asked.seed}"
     )
     question = {
         "size": size, "seed": asked.seed, "data": asked.data, "targets": list(targets),
-        "users_per_day": asked.users_per_day, "overrides": list(asked.overrides),
+        "users_per_day": asked.users_per_day, "searching": asked.searching, "overrides": list(asked.overrides),
     }  # fmt: skip
-    journal, terminal = Journal(out, question), Terminal()
-    with terminal:
-        terminal.say("the world")
-        world, data = open_world(size, asked.seed, asked.data, targets, out / "world")
-        terminal.say("the stack")
-        up(settings, terminal.say)
-        if not journal.visits(date_of(1)):
-            refuse_used_home(settings, targets, END)
-        own = [f"seed={asked.seed}"] if data.startswith(WORLD_PREFIX) else []  # a folder has its seed in its rows
-        nights = Nights(settings, data, targets, [*own, *asked.overrides])
-        if without_champion(settings, targets, data, END):
-            terminal.night(0, nights.first(END, terminal.say))
-        if left := without_champion(settings, targets, data, END):
-            raise BadConfiguration(
-                f"the first night promoted nothing for {', '.join(left)}, for the gate's reasons; give it more training"
-                " with --set, or promote by hand (`warmstart models promote`), and start again."
-            )
-        with serving(settings, targets, asked.address, out / "serve.log") as client:
-            markets = {target: Market(world, target) for target in targets}
-            since = micros(END)
-            for day in range(1, asked.days + 1):
-                new = {target: newcomers(world, target, SIZES[size][target], day, asked.seed) for target in targets}
-                for target, market in markets.items():
-                    market.join(new[target], day)
-                if journal.night(date_of(day)) is None:
-                    visits = _day(client, markets, journal, day, new, since, asked, terminal)
-                    journal.finish(date_of(day), _night(nights, client, journal, markets, day, terminal))
-                    write(journal, day)
-                else:
-                    visits = journal.visits(date_of(day))
-                    for visit in visits:
-                        remember(markets[visit.target], visit)
-                for visit in visits:
-                    markets[visit.target].midnight(visit.taken)
-                since = max((visit.at for visit in visits), default=since)
+    journal = Journal(out, question)
+    with Terminal() as terminal:
+        if any(journal.night(date_of(day)) is None for day in range(1, asked.days + 1)):
+            _go_on(settings, asked, size, targets, journal, terminal)
     page = write(journal, asked.days)
     terminal.done(page)
     return page
+
+
+def _go_on(
+    settings: Settings, asked: Asked, size: str, targets: tuple[str, ...], journal: Journal, terminal: Terminal
+) -> None:
+    """World, stack, champion, service; then what is left of the days, each with its night."""
+    from pipeline.stack.lifecycle import up
+
+    terminal.say("the world")
+    world, data = open_world(size, asked.seed, asked.data, targets, journal.folder / "world")
+    terminal.say("the stack")
+    up(settings, terminal.say)
+    if not journal.visits(date_of(1)):
+        refuse_used_home(settings, targets, END)
+    own = [f"seed={asked.seed}"] if data.startswith(WORLD_PREFIX) else []  # a folder has its seed in its rows
+    nights = Nights(settings, data, targets, [*own, *asked.overrides])
+    if without_champion(settings, targets, data, END):
+        terminal.night(0, nights.first(END, lambda text: terminal.say(f"first night, {text}")))
+    if left := without_champion(settings, targets, data, END):
+        raise BadConfiguration(
+            f"the first night promoted nothing for {', '.join(left)}, for the gate's reasons; give it more training"
+            " with --set, or promote by hand (`warmstart models promote`), and start again."
+        )
+    with serving(settings, targets, asked.address, journal.folder / "serve.log") as client:
+        markets = {target: Market(world, target) for target in targets}
+        since = micros(END)
+        for day in range(1, asked.days + 1):
+            new = {target: newcomers(world, target, SIZES[size][target], day, asked.seed) for target in targets}
+            for target, market in markets.items():
+                market.join(new[target], day)
+            if journal.night(date_of(day)) is None:
+                visits = _day(client, markets, journal, day, new, since, asked, terminal)
+                journal.finish(date_of(day), _night(nights, client, journal, markets, day, terminal))
+                write(journal, day)
+            else:
+                visits = journal.visits(date_of(day))
+                for visit in visits:
+                    remember(markets[visit.target], visit)
+            for visit in visits:
+                markets[visit.target].midnight(visit.taken)
+            since = max((visit.at for visit in visits), default=since)
 
 
 def _day(
@@ -122,7 +132,13 @@ def _day(
         for target, newcomer in new.items():
             list_items(client, target, newcomer, since)
     played = play(
-        client, markets, journal, day, visits, lambda n: terminal.say(f"day {day}: visit {n} of {len(visits)}")
+        client,
+        markets,
+        journal,
+        day,
+        visits,
+        asked.searching,
+        lambda n: terminal.say(f"day {day}: visit {n} of {len(visits)}"),
     )
     terminal.day(day, played)
     return played

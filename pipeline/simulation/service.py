@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from pipeline.settings import Settings
 
 START_SECONDS = 120.0
 SWAP_SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
 
 
 class Client:
@@ -109,7 +112,10 @@ def serving(settings: Settings, targets: Sequence[str], address: str, log: Path)
     words = [word for target in targets for word in ("--target", target)]
     command = [sys.executable, "-m", "pipeline", "serve", "--port", str(port), "--simulated-clock", *words]
     with log.open("a") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=dict(os.environ))
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=dict(os.environ),
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )  # fmt: skip
     client = Client(f"http://127.0.0.1:{port}", first_key(settings.home))
     try:
         end = time.monotonic() + START_SECONDS
@@ -125,6 +131,10 @@ def serving(settings: Settings, targets: Sequence[str], address: str, log: Path)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a simulation that is killed leaves no service behind
 
 
 def _told(answer: httpx.Response) -> str:

@@ -26,6 +26,7 @@ class Terminal:
         # a log has no width of its own
         self._console = Console() if sys.stdout.isatty() else Console(width=120)
         self._status = self._console.status("")
+        self._said = ""
 
     def __enter__(self) -> Terminal:
         self._status.start()
@@ -37,8 +38,12 @@ class Terminal:
         self._status.stop()
 
     def say(self, text: str) -> None:
-        """What is being done now."""
+        """What is being done now; a log gets a line when it is another thing (what stands before the first colon)."""
         self._status.update(escape(text))
+        topic = text.split(":")[0]
+        if not self._console.is_terminal and topic != self._said:
+            self._line(f"[dim]{escape(topic)}[/]")
+        self._said = topic
 
     def day(self, day: int, visits: Sequence[Visit]) -> None:
         """What came of a day."""

@@ -52,8 +52,8 @@ def airflow_environment(settings: Settings, keys: AirflowKeys) -> dict[str, str]
         },
         "api_auth": {"jwt_secret": keys.jwt_secret},
         "scheduler": {
-            # The default of 1 s between looks makes a chain of ten no-op tasks take 12 s in place of 5; much shorter looks cost
-            # a fifth of a core in a stack that does nothing.
+            # The default of 1 s between looks makes a chain of ten no-op tasks take 12 s in place of 5; ten looks a
+            # second cost a fifth of a core in a stack that does nothing.
             "scheduler_idle_sleep_time": 0.3,
             # How soon a task is run again whose process was killed together with the scheduler (defaults: 5 minutes).
             "orphaned_tasks_check_interval": 30,

@@ -18,6 +18,7 @@ from pipeline.runs.contract import Folders, Job, StageParams, Summary
 log = logging.getLogger(__name__)
 
 TORCH_MODELS = ("backbone", "teacher", "student")
+TOP = 10  # items of the lists whose coverage, novelty and popularity are told
 
 
 class Params(StageParams):
@@ -34,10 +35,13 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     Raises:
         BadConfiguration: a model's folder is incomplete or belongs to another training set.
     """
+    import numpy as np
+
     from pipeline.compression.served_model import ServedModel
     from pipeline.data.training_set import load_dataset, load_domain
     from pipeline.evaluation.baselines import fit_baselines
     from pipeline.evaluation.evidence import protocol_of, test_set_digest, user_groups
+    from pipeline.evaluation.lists import about_lists
     from pipeline.evaluation.rank_served import ServedScorer
     from pipeline.evaluation.ranking import rank_holdout
     from pipeline.evaluation.report import render_report
@@ -66,7 +70,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     text_width = dict(modalities(vectors)).get("text")
     text = content_vectors(vectors, data, "text", text_width) if text_width else None
     ranked = [
-        Ranked(name, "baseline", rank_holdout(scorer, test, data.n_items))
+        Ranked(name, "baseline", rank_holdout(scorer, test, data.n_items, top=TOP))
         for name, scorer in fit_baselines(data, text, dataset["clock"]).items()
     ]
     for name, model in models.items():
@@ -74,18 +78,23 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             model = adapted(model, (data.name, data.n_items), 0.0, 0.0).eval()
         scorer = ModelScorer(model.to(device), open_domain(data, vectors, model.spec, device))
         size = (inputs[f"models/{name}"] / "model.safetensors").stat().st_size
-        ranks = rank_holdout(scorer, test, data.n_items)
+        ranks = rank_holdout(scorer, test, data.n_items, top=TOP)
         ranked.append(Ranked(name, "model", ranks, model.n_parameters, size))
         log.info("evaluate@%s: %s ranked", job.target, name)
     served = ServedModel(inputs["models/served"], threads=job.threads)
     size = (inputs["models/served"] / "model.onnx").stat().st_size
-    ranks = rank_holdout(ServedScorer(served, data), test, data.n_items)
+    ranks = rank_holdout(ServedScorer(served, data), test, data.n_items, top=TOP)
     ranked.append(Ranked("served", "model", ranks, served.about["served"]["parameters"], size))
     oracle = oracle_ranks(test)
     if oracle is not None:
         ranked.append(Ranked("oracle (known truth)", "oracle", oracle, masked_only=True))
 
     interval = Interval(params.bootstrap_samples, params.confidence, params.seed)
+    rows = model_rows(ranked, test, interval)
+    counts = np.bincount(data.items, minlength=data.n_items + 1)
+    for row, found in zip(rows, ranked, strict=True):
+        if found.ranks.top is not None:
+            row["lists"] = about_lists(found.ranks.top, counts)
     metrics = {
         "target": job.target,
         "protocol": data.protocol,
@@ -95,7 +104,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "n": len(test),
         "n_items": data.n_items,
         "confidence": params.confidence,
-        "models": model_rows(ranked, test, interval),
+        "models": rows,
         "differences": differences(ranked, "served", interval),
     }
     out = outputs["reports/evaluation"]

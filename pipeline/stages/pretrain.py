@@ -27,7 +27,13 @@ class Params(TrainingParams):
     width: int = Field(ge=4, description="of item vectors and of the trunk")
     layers: int = Field(ge=1, description="Transformer layers")
     heads: int = Field(ge=1, description="attention heads of a layer; must divide the width")
+    recency: bool = Field(
+        default=False, description="add decayed means of the history to the states; for shops where alike follows alike"
+    )
     max_length: int = Field(ge=1, description="interactions of a history that are read, the latest ones")
+    item_statistics: bool = Field(
+        default=True, description="read the items' point-in-time statistics; they are those at the end of training"
+    )
     dropout: float = Field(ge=0, lt=1, description="on embeddings and layers")
     id_dropout: float = Field(ge=0, lt=1, description="chance that an item is trained by content alone")
     attribute_buckets: int = Field(default=4096, ge=1, description="rows of the hashed table of item attributes")
@@ -97,11 +103,12 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         head_width=params.width // params.heads,
         layers=uniform_layers(params.layers, params.heads, 4 * params.width),
         max_length=params.max_length,
+        recency=params.recency,
         id_width=params.width,
         attribute_buckets=params.attribute_buckets,
         profile_buckets=params.profile_buckets,
         modalities=modalities(vectors),
-        item_features=data[0].item_feature_names,
+        item_features=data[0].item_feature_names if params.item_statistics else (),
         profile_features=data[0].profile_feature_names,
         domains=tuple((domain.name, domain.n_items) for domain in data),
         dropout=params.dropout,

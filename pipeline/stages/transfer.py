@@ -3,7 +3,8 @@
     warmstart stage transfer --target harbour
 
 Shared parts start from the backbone, ID vectors are the target's own. A target without a single interaction keeps the
-backbone as it is: its items are ranked by content, its users by profile (zero-shot).
+backbone as it is: its items are ranked by content, its users by profile (zero-shot). Sequences that `augment` feeds in
+train beside the real ones; validation is real.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Make the target's teacher.
 
     Raises:
-        BadConfiguration: the backbone belongs to another training set, or the loss became NaN.
+        BadConfiguration: the backbone or the made sequences belong to another training set, or the loss became NaN.
     """
+    from pipeline.augmentation.rows import mixed, read_rows
     from pipeline.data.training_set import load_domain
     from pipeline.models.inherit import adapted
     from pipeline.training.domains import open_domain
@@ -51,7 +53,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     seed_torch(params.seed, name, "weights")
     model = adapted(backbone, domain.shape, params.dropout, params.id_dropout).to(device)
     out = outputs["models/teacher"]
-    about = {"stage": "transfer", "target": job.target, "seed": params.seed}
+    about: dict[str, str | int] = {"stage": "transfer", "target": job.target, "seed": params.seed}
     validation = Validation([domain], params.validation_users, params.seed)
     if len(data.items) == 0:
         save_model(out, model, {**about, "zero_shot": True})
@@ -62,9 +64,14 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "%s: %s interactions of %s users, %s validation rows",
         name, f"{len(data.items):,}", f"{data.n_users:,}", f"{validation.n_rows:,}",
     )  # fmt: skip
-    loss = NextItem([domain], params.full_softmax_items, params.sampled_items)
+    rows = read_rows(inputs["data/synthetic"], data)
+    if rows is not None:
+        about["synthetic_rows"] = len(rows.items)
+        log.info("%s: %s made sequences beside them", name, f"{len(rows):,}")
+    more, training = mixed(domain, rows)
+    loss = NextItem([more], params.full_softmax_items, params.sampled_items)
     plan = params.plan(name, judge_start=True)
-    history = fit(model, [domain.training], loss, validation, plan, job.scratch / "transfer")
+    history = fit(model, [training], loss, validation, plan, job.scratch / "transfer")
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
     return Summary(*found_line(model.n_parameters, history))

@@ -93,7 +93,8 @@ def open_domain(data: DomainData, item_vectors: Path, spec: ModelSpec, device: t
         ("item", spec.item_features, data.item_feature_names),
         ("profile", spec.profile_features, data.profile_feature_names),
     ):
-        if wanted != found:
+        none_read = kind == "item" and not wanted  # a model may be made to do without the items' statistics
+        if wanted != found and not none_read:
             raise BadConfiguration(
                 f"{data.name}: the model reads the {kind} features {list(wanted)} and the training set has "
                 f"{list(found)}; train the backbone again on this training set"

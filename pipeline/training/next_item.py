@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.batches import Batch
 from pipeline.training.domains import Domain
-from pipeline.training.losses import Candidates, full_candidates, next_item_loss, sampled_candidates
+from pipeline.training.losses import Candidates, full_candidates, sampled_candidates
+from pipeline.training.softmax import block_rows, blocked_cross_entropy
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +34,19 @@ class NextItem:
             full = full_candidates(domain.catalogue.trained)
             if len(full.items) <= full_softmax_items:
                 self._full[domain.name] = full
-            how = "full softmax" if domain.name in self._full else f"softmax with {sampled_items:,} draws a batch"
+            how = f"softmax with {sampled_items:,} draws a batch"
+            if domain.name in self._full:
+                rows = block_rows(len(full.items), domain.catalogue.device)
+                how = f"full softmax, logits of {rows:,} positions at a time"
             n_trained = int(domain.catalogue.trained.sum())
             log.info("%s: %s of %s trained items", domain.name, how, f"{n_trained:,}")
 
     def __call__(self, model: SequentialRecommender, batch: Batch) -> Tensor:
         """Mean cross-entropy over the batch's targets, in nats."""
         candidates = self.candidates(batch)
-        logits = self.logits(model, batch, candidates)
-        return next_item_loss(logits, self.positives(batch, candidates), candidates)
+        states, vectors = states_and_vectors(model, self._domains[batch.domain], batch, candidates)
+        positives = self.positives(batch, candidates)
+        return blocked_cross_entropy(states, vectors, positives, candidates.log_weight)
 
     def candidates(self, batch: Batch) -> Candidates:
         """What the batch is scored against."""
@@ -67,7 +73,19 @@ def logits_of(
     candidates: Candidates,
     vectors: Tensor | None = None,
 ) -> Tensor:
-    """Every position with a target against every candidate.
+    """Every position with a target against every candidate: float32 [N, m], uncorrected; see `states_and_vectors`."""
+    states, chosen = states_and_vectors(model, domain, batch, candidates, vectors)
+    return states @ chosen.T
+
+
+def states_and_vectors(
+    model: SequentialRecommender,
+    domain: Domain,
+    batch: Batch,
+    candidates: Candidates,
+    vectors: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The states of the positions that have a target, and the vectors of the candidates.
 
     Args:
         model: the model that scores.
@@ -77,7 +95,7 @@ def logits_of(
         vectors: the model's item vectors [n_items + 1, D] where they are known already.
 
     Returns:
-        float32 [N, m], uncorrected.
+        float32 [N, D] and float32 [m, D]; their products are the logits.
     """
     device = domain.catalogue.device
     history = torch.from_numpy(batch.history).to(device)  # (B, L)
@@ -93,5 +111,7 @@ def logits_of(
     states = model.states(
         domain.name, vectors, history, domain.profile_features[users], domain.profile_attributes[users]
     )  # (B, 1 + L, D)
-    wanted = torch.from_numpy(batch.targets > 0).to(device)
-    return states[wanted] @ vectors[columns].T
+    wanted = torch.from_numpy(np.flatnonzero(batch.targets)).to(device)
+    # an item's column is its place: all but the padding where the candidates are complete
+    chosen = vectors[1:] if candidates.complete else vectors.index_select(0, columns)
+    return states.flatten(0, 1).index_select(0, wanted), chosen

@@ -42,6 +42,7 @@ def make_deterministic(threads: int, width: int) -> torch.device:
         width: of the model.
     """
     torch.set_num_threads(max(1, threads) if width >= WIDE else 1)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nobody reads it
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

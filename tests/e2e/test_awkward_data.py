@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 import yaml
 
+from tests.e2e.conftest import QUICK
+
 TITLES = ["Kaffeemühle", "コーヒーミル", "кофемолка", "مطحنة قهوة", "咖啡研磨机", "☕️ grinder", "", None, "μύλος καφέ"]
 
 
@@ -51,7 +53,7 @@ def dataset(tmp_path):
 
 
 def test_awkward_data_goes_all_the_way(night, dataset):
-    ended = night.run(data=str(dataset))
+    ended = night.run(data=str(dataset), overrides=[*QUICK, "augment.enabled=true"])
     assert ended.state == "success", (ended.states(), _messages(ended))
     for target in ("unused", "single"):
         receipt = json.loads((ended.record / "receipts/register" / target / "receipt.json").read_text())
@@ -60,6 +62,11 @@ def test_awkward_data_goes_all_the_way(night, dataset):
     unused = json.loads((ended.record / "receipts/register/unused/receipt.json").read_text())
     assert unused["verdict"] == "refuse"
     assert "zero-shot" in ended.manifests["transfer@unused"]["message"]
+    # nor is there anything to make sequences from; the page of a run leads to the report that says so
+    assert "nothing to imitate" in ended.manifests["augment@unused"]["message"]
+    assert "one item" in ended.manifests["augment@single"]["message"]
+    assert ended.manifests["augment@single"]["metrics"]["synthetic_rows"] == 0
+    assert (ended.record / "reports/augmentation/single/report.html").exists()
 
 
 def _messages(ended) -> list[str]:

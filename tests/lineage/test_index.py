@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
 import psycopg
 import pyarrow as pa
@@ -29,6 +30,12 @@ CONTENT = {
     "file_users": "select f.md5, u.users::text from file_users u join files f on f.id = u.file",
     "sources": "select a.sha256, s.name, s.place, s.md5, s.rows from sources s join attempts a on a.id = s.attempt",
     "versions": "select v.name, v.version, a.sha256, v.verdict from versions v join attempts a on a.id = v.attempt",
+    "descent": "select a.sha256, r.run_id,"
+    " (select array_agg(f.sha256 order by f.sha256) from attempts f where f.id = any(d.failed)),"
+    " (select array_agg(v.sha256 order by v.sha256) from attempts v where v.id = any(d.registered)),"
+    " (select array_agg(p.path || t.md5 order by p.path, t.md5) from unnest(d.paths, d.trees) as w(path, tree)"
+    "  join paths p on p.id = w.path join trees t on t.id = w.tree)"
+    " from descent d join attempts a on a.id = d.attempt join runs r on r.id = d.run",
     "ancestry": "select a.sha256, b.sha256 from ancestry y"
     " join attempts a on a.id = y.attempt join attempts b on b.id = y.ancestor",
 }
@@ -69,6 +76,17 @@ def test_rebuilt_is_what_was_ingested(postgres, kept):
     done = rebuild(home, postgres)
     assert (done.manifests, done.left_out) == (len(manifests), ())
     assert content(postgres) == ingested
+
+
+def test_an_index_of_the_release_before_is_filled_by_the_migration(postgres, kept):
+    home, _ = kept
+    rebuild(home, postgres)
+    before = content(postgres)
+    with connected(postgres) as connection:
+        connection.execute("delete from descent")
+        connection.execute("delete from paths where path in (select path from outputs)")
+        connection.execute(import_module("pipeline.lineage.migrations.versions.0003_descent").FILL)
+    assert content(postgres) == before
 
 
 def test_ingested_again_and_at_once_nothing_changes(postgres, kept):

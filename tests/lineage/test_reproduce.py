@@ -33,6 +33,7 @@ STAGES = (
     "features",
     "embed",
     "pretrain",
+    "augment@harbour",
     "transfer@harbour",
     "distill@harbour",
     "prune@harbour",

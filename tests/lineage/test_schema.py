@@ -26,6 +26,14 @@ def test_four_at_once_make_one_schema(postgres):
         assert connection.execute("select version_num from alembic_version").fetchall() == [(HEAD,)]
 
 
+def test_an_older_release_goes_on_with_a_newer_schema(postgres):
+    with connected(postgres) as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    with connected(postgres) as connection:
+        assert connection.execute("select version_num from alembic_version").fetchone() == ("9999",)
+        connection.execute("update alembic_version set version_num = %s", (HEAD,))
+
+
 def test_the_migrations_make_what_the_tables_say(postgres):
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext

@@ -24,9 +24,9 @@ def world(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def chain(world) -> Chain:
-    """All five stages on target `t`."""
+    """All stages on target `t`."""
     chain = Chain(world)
-    for stage in ("pretrain", "transfer", "distill", "prune", "evaluate"):
+    for stage in ("pretrain", "augment", "transfer", "distill", "prune", "evaluate"):
         chain.run(stage)
     return chain
 

@@ -37,10 +37,10 @@ def catalogue(n_items: int = 30, cold: tuple[int, ...] = ()) -> Catalogue:
     return Catalogue(content, attributes, torch.randn(n_items + 1, 1), trained)
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=[False, True], ids=["trunk", "trunk and recency"])
+def model(request):
     torch.manual_seed(0)
-    return SequentialRecommender(SPEC).eval()
+    return SequentialRecommender(replace(SPEC, recency=request.param)).eval()
 
 
 def states(model, history, domain="a", features=None):
@@ -103,7 +103,7 @@ def test_domains_have_id_vectors_of_their_own(model):
 
 
 def test_a_dropped_id_looks_like_a_cold_item(model):
-    dropping = SequentialRecommender(replace(SPEC, id_dropout=0.999999))
+    dropping = SequentialRecommender(replace(model.spec, id_dropout=0.999999))
     dropping.load_state_dict(model.state_dict())
     dropping.train()
     torch.manual_seed(3)

@@ -1,4 +1,4 @@
-"""The five stages as `dvc.yaml` calls them: what they write, that they learn, and what bad input gets."""
+"""The model stages as `dvc.yaml` calls them: what they write, that they learn, and what bad input gets."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from tests.training_data import OUTPUT, Chain, rewrite_without_training, write_t
 
 FILES = {
     "models/backbone": {"model.safetensors", "model.json", "history.jsonl", "items.parquet"},
+    "data/synthetic": set(),  # switched off, as in params.yaml
+    "reports/augmentation": {"augment.json"},
     "models/teacher": {"model.safetensors", "model.json", "history.jsonl"},
     "models/student": {"model.safetensors", "model.json", "history.jsonl"},
     "models/served": {
@@ -97,6 +99,21 @@ def test_the_oracle_row_is_read_from_the_holdout(chain, tmp_path):
     row = metrics(known)["oracle (known truth)"]
     assert (row["kind"], row["masked"]["ndcg10"]["value"]) == ("oracle", 1.0)
     assert "unmasked" not in row
+
+
+def test_there_is_no_oracle_row_where_one_truth_is_unknown():
+    from pipeline.data.training_set import Holdout
+    from pipeline.evaluation.table import oracle_ranks
+
+    def holdout(*ranks: int) -> Holdout:
+        column = np.zeros(len(ranks))
+        return Holdout("test", *([column] * 8), oracle_rank=np.array(ranks, np.int32))
+
+    known = oracle_ranks(holdout(3, 1))
+    assert known is not None
+    assert known.masked.tolist() == [3, 1]
+    assert oracle_ranks(holdout(3, 0)) is None  # feedback among the world's own rows
+    assert oracle_ranks(holdout()) is None
 
 
 def test_the_report_is_one_page_of_its_own(chain):

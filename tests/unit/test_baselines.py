@@ -10,6 +10,7 @@ import pytest
 from pipeline.data.training_set import load_domain
 from pipeline.evaluation.baselines import (
     ContentNeighbours,
+    Ease,
     ItemNeighbours,
     Popularity,
     fit_baselines,
@@ -35,7 +36,7 @@ def text(world):
     return np.load(world / "vectors" / "t" / "text.npy")
 
 
-@pytest.mark.parametrize("name", ["popularity", "recent popularity", "item-kNN", "content-kNN"])
+@pytest.mark.parametrize("name", ["popularity", "recent popularity", "item-kNN", "EASE", "content-kNN"])
 class TestBaselines(RankerContract):
     @pytest.fixture
     def scorer(self, name, data, text):
@@ -71,6 +72,19 @@ def test_item_neighbours_against_plain_cosine(data):
             if other != item and norm:
                 expected += weight * (seen[:, item] @ seen[:, other]) / norm
         assert found[item] == pytest.approx(expected)
+
+
+def test_ease_is_the_ridge_regression_of_each_item_on_the_others(data):
+    seen = np.zeros((data.n_users, data.n_items + 1))
+    for user in range(data.n_users):
+        seen[user, data.items[data.offsets[user] : data.offsets[user + 1]]] = 1.0
+    item, ridge = 3, 10.0
+    others = np.delete(np.arange(data.n_items + 1), item)
+    x = seen[:, others]
+    solved = np.linalg.solve(x.T @ x + ridge * np.eye(len(others)), x.T @ seen[:, item])
+    weights = Ease.fit(data, ridge).weights
+    assert np.allclose(weights[others, item], solved, atol=1e-4)
+    assert weights[item, item] == 0
 
 
 def test_content_neighbours_prefer_the_same_topic(text):

@@ -50,7 +50,7 @@ def test_a_foreach_over_something_else_is_refused(tmp_path):
     [
         (("deps: [data/snapshot]", "deps: [data/snapshot]"), []),
         (("timeout: 6h", "timeout: 7h"), ["pretrain"]),
-        (("outs: [models/backbone]", "outs: [models/trunk]"), ["transfer", "evaluate"]),
+        (("outs: [models/backbone]", "outs: [models/trunk]"), ["augment", "transfer", "evaluate"]),
         (("  validate:", "  check:"), ["validate", "features", "check"]),
     ],
 )

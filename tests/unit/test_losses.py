@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
+from pipeline.training import softmax
 from pipeline.training.losses import (
     distillation_loss,
     full_candidates,
@@ -61,6 +63,28 @@ def test_enough_draws_are_the_full_softmax():
     sampled = next_item_loss(logits[:, sample.items], columns, sample)
     full = next_item_loss(logits[:, 1:], targets - 1, full_candidates(trained))
     assert sampled.item() == pytest.approx(full.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_cross_entropy_by_blocks_is_the_whole_one(monkeypatch, rows):
+    torch.manual_seed(0)
+    monkeypatch.setattr(softmax, "block_rows", lambda n_columns, device: rows)
+    states, vectors = torch.randn(9, 6, requires_grad=True), torch.randn(40, 6, requires_grad=True)
+    positives, log_weight = torch.randint(30, (9,)), torch.randn(40)
+    log_weight[30:] = float("-inf")
+    for weight in (None, log_weight):
+        whole = functional.cross_entropy(states @ vectors.T + (0.0 if weight is None else weight), positives)
+        blocked = softmax.blocked_cross_entropy(states, vectors, positives, weight)
+        assert blocked.item() == pytest.approx(whole.item(), abs=1e-6)
+        expected = torch.autograd.grad(3 * whole, (states, vectors))
+        for found, wanted in zip(torch.autograd.grad(3 * blocked, (states, vectors)), expected, strict=True):
+            assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_the_logits_of_a_million_items_keep_their_budget():
+    rows = softmax.block_rows(1_000_000, torch.device("cpu"))
+    assert rows * 1_000_000 * 4 <= max(softmax.BLOCK_BYTES, softmax.FEWEST_ROWS * 4_000_000)
+    assert softmax.block_rows(10_000, torch.device("cpu")) * 10_000 * 4 <= softmax.BLOCK_BYTES
 
 
 def test_distillation_golden_and_zero_for_the_same_opinion():

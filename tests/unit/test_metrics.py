@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.evaluation import top_items
 from pipeline.evaluation.metrics import per_user
-from pipeline.evaluation.ranking import Ranks, ranks_of
+from pipeline.evaluation.ranking import Ranks, best_unseen, ranks_of
 
 
 def oracle(scores: list[float], wanted: int, seen: set[int], masked: bool) -> dict[str, float]:
@@ -77,3 +78,22 @@ def test_a_seen_item_is_never_found_when_masked():
 def test_scores_of_another_catalogue_are_refused():
     with pytest.raises(ValueError, match="up to item 7"):
         ranks_of(np.zeros((1, 4)), np.array([7]), [np.array([], dtype=np.int32)])
+
+
+@pytest.mark.parametrize("long", [1, 8192])  # by groups, and at once
+@pytest.mark.parametrize("n_items", [7, 40, 333])
+def test_the_best_unseen_items_are_those_of_a_sort(monkeypatch, long, n_items):
+    monkeypatch.setattr(top_items, "LONG", long)
+    draws = np.random.default_rng(n_items)
+    scores = draws.permuted(np.tile(np.arange(n_items + 1.0, dtype=np.float32), (6, 1)), axis=1)
+    scores[2, 1:4] = np.nan
+    seen = [draws.integers(1, n_items + 1, 5) for _ in range(5)] + [np.arange(1, n_items)]  # the last has one left
+    found = best_unseen(scores, seen, 5)
+    for row in range(6):
+        order = [i for i in np.argsort(-scores[row]) if i > 0 and i not in seen[row] and not np.isnan(scores[row, i])]
+        assert found[row].tolist() == (order[:5] + [0] * 5)[:5]
+
+
+def test_more_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="best 4 of 3"):
+        top_items.top_items(np.zeros((1, 3)), 4)

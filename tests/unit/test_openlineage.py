@@ -70,7 +70,7 @@ def test_every_run_starts_and_ends_once(events):
     by_run: dict[str, list[str]] = {}
     for event in events:
         by_run.setdefault(event["run"]["runId"], []).append(event["eventType"])
-    assert len(by_run) == 17  # 16 stages and the DAG run
+    assert len(by_run) == 19  # 18 stages and the DAG run
     assert all(types == ["START", "COMPLETE"] for types in by_run.values())
     assert all(uuid.UUID(run).version == 5 for run in by_run)
 

@@ -41,7 +41,7 @@ def test_a_finished_run_says_what_was_judged_and_how_to_do_it_again(tmp_path):
     assert page == record / PAGE
     html = page.read_text()
     said = " ".join(Elements(html).text.split())
-    for words in ("14 executed, 2 from the cache", "harbour: promote, version 17", "over item-kNN", "0.01%",
+    for words in ("16 executed, 2 from the cache", "harbour: promote, version 17", "over item-kNN", "0.01%",
                   "may be worse than the champion by more than 2%", "learns from rows before 1 Jan 2026",
                   ".venv/bin/warmstart lineage reproduce rec-harbour/17", "5 min 18 s",
                   "AS_OF=2026-01-01T00:00:00Z"):  # fmt: skip
@@ -91,7 +91,7 @@ def test_a_failed_run_says_where_and_why(tmp_path, code, meaning):
     assert "Failed at validate" in said
     assert f"{meaning} ({code})" in said
     assert "4.2 % of the rows have no user" in said
-    assert "1 executed, 1 failed, 14 not run" in said
+    assert "1 executed, 1 failed, 16 not run" in said
     assert "lineage reproduce" not in said
 
 
@@ -176,7 +176,7 @@ def test_no_two_stages_stand_on_one_place_and_targets_have_lanes_of_their_own(tm
         assert all(where[above].column < where[address].column for above in waits)
     assert len({where[f"prune@{target}"].lane for target in ("one", "two", "three")}) == 3
     main = [
-        where[address].lane for address in ("snapshot", "validate", "features", "embed", "pretrain", "transfer@one")
+        where[address].lane for address in ("snapshot", "validate", "features", "embed", "pretrain", "augment@one")
     ]
     assert set(main) == {0}
 

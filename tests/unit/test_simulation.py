@@ -64,7 +64,7 @@ def played(market: Market, rank: Any, folder: Path, users: int = 120) -> tuple[l
     """Day 1 with a service that ranks so."""
     service = Service(market, rank)
     visits = plan({"harbour": market}, 1, SEED, users)
-    return play(service, {"harbour": market}, Journal(folder, {}), 1, visits, lambda n: None), service  # type: ignore[arg-type]
+    return play(service, {"harbour": market}, Journal(folder, {}), 1, visits, 0.3, lambda n: None), service  # type: ignore[arg-type]
 
 
 def test_what_is_wanted_follows_the_worlds_formula(world: World, market: Market) -> None:
@@ -188,7 +188,7 @@ def test_a_day_that_was_killed_goes_on_with_the_next_visit(world: World, tmp_pat
     killed = Killed(market, popular)
     visits = plan({"harbour": market}, 1, SEED, 30)
     with pytest.raises(KeyboardInterrupt):
-        play(killed, {"harbour": market}, journal, 1, visits, lambda n: None)  # type: ignore[arg-type]
+        play(killed, {"harbour": market}, journal, 1, visits, 0.3, lambda n: None)  # type: ignore[arg-type]
     with (tmp_path / "killed" / "days" / f"{DAY}.jsonl").open("a") as file:
         file.write('{"target": "harb')  # a line that was being written
     market = Market(world, "harbour")

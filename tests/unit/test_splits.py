@@ -121,6 +121,18 @@ def test_sequences_group_the_training_rows_by_user():
     assert set(sequences.events.tolist()) == {1, 2}
 
 
+@settings(max_examples=60, deadline=None)
+@given(order=st.permutations(range(6)))
+def test_rows_are_indexed_in_order_however_they_come(order):
+    frame = rows_of([(0, 1), (0, 1), (0, 2), (1, 0), (1, 3), (2, 0)])
+    given_rows = frame[list(order)]
+    assert (
+        index_rows(given_rows, frame.select("item_id").sort("item_id"), "shop")
+        .drop("item_index", "user_index")
+        .equals(frame)
+    )
+
+
 def test_an_unknown_item_is_refused_with_an_example():
     frame = rows_of([(0, 1)])
     with pytest.raises(DataBrokeContract, match=r"shop/interactions has 1 rows .* 'i000'"):
