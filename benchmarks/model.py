@@ -12,7 +12,7 @@ validation rows of beauty2014 and scientific2018; nothing but the shop itself is
 * `SHOP.cpu_seconds`: of training up to the best validation point, its validations counted.
 
 Every part runs in a process of its own and leaves its figures in `$WARMSTART_HOME/bench/model/`; a part whose figures
-are there is not run again (`--again PART …` runs it again, `--parts` runs some only).
+are there is not run again (`--again PART …` trains it again on the same prepared shop, `--parts` runs some only).
 """
 
 from __future__ import annotations
@@ -158,6 +158,7 @@ def recommend(shop: str, seed: int) -> dict[str, float]:
     run(features, "features", ["data/valid"], ["data/features", "data/training"])
     run(embed, "embed", ["data/training"], ["data/item_vectors"])
     backbone = root / "models" / f"backbone-{seed}"
+    shutil.rmtree(backbone, ignore_errors=True)  # of another recipe, or of a part that was stopped before its figures
     began = cpu_seconds()
     run(pretrain, "pretrain", ["data/training", "data/item_vectors"], [f"models/backbone-{seed}"])
     spent = cpu_seconds() - began

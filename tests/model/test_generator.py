@@ -56,8 +56,8 @@ def test_what_is_given_stays_and_what_is_drawn_is_known_and_new(real):
     assert views.requires_grad
 
 
-def test_likelihood_learns_who_follows_whom(real):
-    trained = AdversarialTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), _nowhere()).run()
+def test_likelihood_learns_who_follows_whom(real, tmp_path):
+    trained = AdversarialTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), tmp_path).run()
     assert trained.generator is not None
     start = condition([[1]] * 50, [0] * 50)
     with torch.no_grad():
@@ -87,8 +87,8 @@ def test_the_penalty_wants_slope_one():
     assert float(gradient_penalty(Steep(), views, -views, nothing, nothing, nothing)) == pytest.approx(4.0)
 
 
-def test_a_generator_that_knows_a_few_items_is_refused(real):
-    training = AdversarialTraining(SHAPE, [], real, replace(PLAN, target_steps=0), _nowhere())
+def test_a_generator_that_knows_a_few_items_is_refused(real, tmp_path):
+    training = AdversarialTraining(SHAPE, [], real, replace(PLAN, target_steps=0), tmp_path)
     with torch.no_grad():
         training.generator.popularity.fill_(0.0)
         training.generator.pointing.weight.zero_()
@@ -100,15 +100,15 @@ def test_a_generator_that_knows_a_few_items_is_refused(real):
     assert "it has collapsed" in ended.stopped
 
 
-def test_a_collapse_later_keeps_the_earlier_weights(real, monkeypatch):
+def test_a_collapse_later_keeps_the_earlier_weights(real, tmp_path, monkeypatch):
     def spoil(self):
         with torch.no_grad():
             self.generator.pointing.weight.zero_()
             self.generator.pointing.bias.copy_(100.0 * real.space.vectors[3])
 
-    whole = AdversarialTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), _nowhere()).run()
+    whole = AdversarialTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), tmp_path / "whole").run()
     monkeypatch.setattr(AdversarialTraining, "_against_critic", spoil)
-    ended = AdversarialTraining(SHAPE, [], replace(real, distinct=False), PLAN, _nowhere()).run()
+    ended = AdversarialTraining(SHAPE, [], replace(real, distinct=False), PLAN, tmp_path / "spoilt").run()
     assert "collapsed" in (ended.stopped or "")
     assert ended.kept == PLAN.warm
     assert ended.generator is not None and whole.generator is not None
@@ -116,15 +116,15 @@ def test_a_collapse_later_keeps_the_earlier_weights(real, monkeypatch):
         assert torch.equal(weight, ended.generator.state_dict()[name])
 
 
-def test_a_critic_that_always_knows_is_a_divergence(real):
-    ended = AdversarialTraining(SHAPE, [], real, replace(PLAN, widest_gap=1e-9), _nowhere()).run()
+def test_a_critic_that_always_knows_is_a_divergence(real, tmp_path):
+    ended = AdversarialTraining(SHAPE, [], real, replace(PLAN, widest_gap=1e-9), tmp_path).run()
     assert "diverged" in (ended.stopped or "")
     assert ended.kept == PLAN.warm
     assert ended.history[-1]["step"] < PLAN.steps
 
 
-def test_a_loss_that_is_no_number_is_a_divergence(real):
-    ended = AdversarialTraining(SHAPE, [], real, replace(PLAN, learning_rate=float("inf")), _nowhere()).run()
+def test_a_loss_that_is_no_number_is_a_divergence(real, tmp_path):
+    ended = AdversarialTraining(SHAPE, [], real, replace(PLAN, learning_rate=float("inf")), tmp_path).run()
     assert ended.generator is None
     assert "not finite" in (ended.stopped or "")
 
@@ -156,11 +156,3 @@ def test_another_start_from_a_checkpoint_ends_with_the_same_weights(real, tmp_pa
     for kind in ("generator", "critic"):
         ours, theirs = (getattr(one, kind).state_dict() for one in (again, straight))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-def _nowhere():
-    """A scratch folder that nobody comes back to."""
-    import tempfile
-    from pathlib import Path
-
-    return Path(tempfile.mkdtemp())

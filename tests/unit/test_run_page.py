@@ -175,9 +175,7 @@ def test_no_two_stages_stand_on_one_place_and_targets_have_lanes_of_their_own(tm
     for address, waits in view.edges.items():
         assert all(where[above].column < where[address].column for above in waits)
     assert len({where[f"prune@{target}"].lane for target in ("one", "two", "three")}) == 3
-    main = [
-        where[address].lane for address in ("snapshot", "validate", "features", "embed", "pretrain", "augment@one")
-    ]
+    main = [where[address].lane for address in ("snapshot", "validate", "features", "embed", "pretrain", "augment@one")]
     assert set(main) == {0}
 
 
