@@ -10,7 +10,7 @@ import psutil
 
 from pipeline.exit_codes import PassingFault
 from pipeline.settings import Settings
-from pipeline.stack.processes import port_holder
+from pipeline.stack.processes import port_holder, port_is_free
 from pipeline.stack.services import services
 from pipeline.stack.supervision import Supervisor, log_path
 
@@ -40,7 +40,8 @@ class Waiting:
         """
         seconds = START_SECONDS if service in self.started else EXTERNAL_SECONDS
         deadline = time.monotonic() + seconds
-        while (found := problem() or self._left_over(service)) is not None:
+        # The probe again, once the port is known to be this server's: what answered before may have been a left-over.
+        while (found := problem() or self._port_of_another(service) or problem()) is not None:
             self._say(f"waiting for {title}: {found}")
             if gone := self._given_up():
                 raise PassingFault(f"{gone} does not stay up.{self._log_end(gone)}")
@@ -54,12 +55,14 @@ class Waiting:
         states = self._supervisor.processes()
         return next((name for name in sorted(self.started) if states[name].state == "FATAL"), None)
 
-    def _left_over(self, service: str) -> str | None:
+    def _port_of_another(self, service: str) -> str | None:
         """A child of a server that was killed may answer in its place, until `child` ends it."""
         port = next((known.port for known in services(self._settings) if known.name == service), None)
-        holder = port_holder(port) if port else None
-        if holder is None:
+        if port is None:
             return None
+        holder = port_holder(port)
+        if holder is None:  # nobody has it, or somebody whom this user may not see
+            return "nothing listens on its port" if port_is_free(self._settings.host, port) else None
         main = self._supervisor.processes()[service].pid
         with suppress(psutil.NoSuchProcess):
             if main in {holder.pid, *(parent.pid for parent in holder.parents())}:

@@ -38,7 +38,10 @@ def test_the_readme_names_the_commands_that_exist():
 
 def test_every_link_of_the_readme_leads_somewhere():
     for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert (CHECKOUT / link).exists(), link
+        path, _, anchor = link.partition("#")
+        text = (CHECKOUT / path).read_text()
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], link
 
 
 def test_the_readmes_commands_work(night, first, tmp_path):

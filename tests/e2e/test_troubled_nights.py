@@ -27,7 +27,7 @@ from tests.e2e.conftest import QUICK, Night, wait_until
 )
 def test_a_wrong_request_is_refused_once_with_a_sentence(night, asked, sentence):
     """One refused by the pinned commit's code, one by ours; tests/unit/test_workspace.py has every other."""
-    ended = night.run(seconds=90, **asked)
+    ended = night.run(seconds=180, **asked)
     assert ended.state == "failed"
     assert ended.tasks["open"]["try_number"] == 1  # 78: never retried
     [record] = [json.loads(p.read_text()) for p in (ended.record / "run" / "attempts" / "open").glob("*.json")]
@@ -64,8 +64,8 @@ def test_marking_a_task_failed_ends_its_processes(night):
     wait_until(lambda: bool(stage_processes(night, "pretrain")), 120, "pretrain to start")
     processes = stage_processes(night, "pretrain")
     night.patch_task(run_id, "pretrain", new_state="failed")
-    wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes), 40, "their end")
-    ended = night.wait(run_id, 90)
+    wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes), 60, "their end")
+    ended = night.wait(run_id, 180)
     assert ended.state == "failed"
     assert ended.tasks["close"]["state"] == "success"
     [manifest] = [m for m in read_every_attempt(ended.record) if m["stage"] == "pretrain"]

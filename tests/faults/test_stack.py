@@ -198,7 +198,7 @@ def test_the_supervisor_killed_everything_is_started_afresh(stack: Settings) -> 
     os.kill(Supervisor(stack).pid(), signal.SIGKILL)
     assert "without their supervisord" in next(check.found for check in doctor(stack) if check.name == "stack")
     lifecycle.up(stack)
-    assert task.wait(timeout=5) is not None  # Airflow starts it again: it would run twice
+    assert task.wait(timeout=30) is not None  # Airflow starts it again: it would run twice
     assert not set(before.values()) & set(pids(stack).values())
     assert nothing_is_lost(stack)
 
@@ -218,7 +218,7 @@ def test_everything_killed_comes_back_with_nothing_lost(stack: Settings) -> None
 def test_down_leaves_nothing_behind(stack: Settings) -> None:
     task = stray_task(stack)
     lifecycle.down(stack)
-    assert task.wait(timeout=5) is not None
+    assert task.wait(timeout=30) is not None
     assert marked(str(stack.home)) == []
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(stack.home) in " ".join(p.info["cmdline"] or [])]
     for port in (stack.airflow_port, stack.mlflow_port, stack.log_port):

@@ -13,16 +13,16 @@ from tests.run_record import make_record
 
 
 class Mlflow:
-    """As much of an MLflow client as closing a run needs."""
+    """As much of MLflow's REST API as closing a run needs."""
 
     def __init__(self) -> None:
         self.tags: dict[str, str] = {}
         self.status = ""
 
-    def set_tag(self, run: str, name: str, value: str) -> None:
+    def set_run_tag(self, run: str, name: str, value: str) -> None:
         self.tags[name] = value
 
-    def set_terminated(self, run: str, status: str) -> None:
+    def end_run(self, run: str, status: str, ended_ms: int) -> None:
         self.status = status
 
 
@@ -31,9 +31,9 @@ def closed(tmp_path, monkeypatch):
     """Closes a run whose workspace stands; the servers are stand-ins."""
     settings = Settings(home=tmp_path, airflow_api_url="http://airflow:1")
     mlflow = Mlflow()
-    monkeypatch.setattr(close, "client", lambda: mlflow)
+    monkeypatch.setattr(close, "MlflowRest", lambda address: mlflow)
     monkeypatch.setattr(close, "_index", lambda settings, workspace: None)
-    monkeypatch.setattr("pipeline.runs.tracking.parent_run", lambda client, run: "parent")
+    monkeypatch.setattr("pipeline.runs.tracking.parent_run", lambda rest, run: "parent")
 
     def run(**about):
         workspace = make_record(tmp_path / "runs" / "a-run", run_id="a-run", closed=False, **about)

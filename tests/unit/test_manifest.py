@@ -278,7 +278,7 @@ def test_the_same_work_twice_gives_the_same_outputs(clone, tmp_path):
 def test_closing_tells_the_index_of_every_attempt_and_survives_its_absence(clone, home, monkeypatch, caplog):
     from pipeline.lineage import index
 
-    monkeypatch.setattr(close, "_track", lambda workspace, finished, page: "an id")
+    monkeypatch.setattr(close, "_track", lambda settings, workspace, finished, page: "an id")
     workspace = opened(clone, home)
     (workspace / "mood").write_text("dies")
     assert reproduce_stage(workspace, "snapshot", home) == 137

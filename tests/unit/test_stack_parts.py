@@ -5,11 +5,13 @@ from __future__ import annotations
 import configparser
 import errno
 import json
+import os
 import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -25,7 +27,8 @@ from pipeline.stack.doctor import doctor
 from pipeline.stack.record import refuse_other_settings, write_record
 from pipeline.stack.report import status
 from pipeline.stack.services import Service, services, task_environment
-from pipeline.stack.supervision import Supervisor, without_proxy
+from pipeline.stack.supervision import Process, Supervisor, without_proxy
+from pipeline.stack.waiting import Waiting
 from tests.stack_fixture import environment_of, stack_settings
 
 
@@ -197,3 +200,22 @@ def test_a_killed_process_may_let_go_of_its_port(settings: Settings, monkeypatch
         threading.Timer(0.5, held.close).start()
         ports.check(settings, services(settings), running=set())
     killed.wait()
+
+
+def test_the_answer_of_a_left_over_is_not_the_servers(settings: Settings) -> None:
+    """MLflow's worker outlives a killed MLflow, answers once more and is ended; MLflow itself has yet to come up."""
+    us = Process("mlflow", "RUNNING", os.getpid(), 0.0, "")
+    said: list[str] = []
+    servers: list[socket.socket] = []
+    answers = iter([None, "refused", None, None])
+
+    def probe() -> str | None:
+        if len(said) == 2 and not servers:
+            servers.append(socket.create_server((settings.host, settings.mlflow_port)))
+        return next(answers)
+
+    waiting = Waiting(settings, Mock(processes=lambda: {"mlflow": us}), said.append)
+    waiting.until("MLflow", "mlflow", probe)
+    assert said == ["waiting for MLflow: nothing listens on its port", "waiting for MLflow: refused"]
+    assert len(servers) == 1
+    servers[0].close()
