@@ -20,10 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.containers.engine import connect, inspect_image
 from pipeline.containers.running import end, find
-from pipeline.exit_codes import StageError
 from pipeline.runs.folders import workspace_folder
+from tests.containers.needed import engine_with_image
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 META = {"image": "stage", "cpus": 1, "memory": "256m"}
@@ -33,12 +32,7 @@ os.environ["WARMSTART_RUNTIME"] = "docker"
 @pytest.fixture(scope="session")
 def client() -> Any:
     """A client of the engine."""
-    try:
-        found = connect()
-        inspect_image(found, os.environ.get("WARMSTART_IMAGE_STAGE") or "warmstart-stage:cpu")
-    except StageError as fault:
-        pytest.skip(str(fault))
-    return found
+    return engine_with_image()
 
 
 class TaskState(dict):

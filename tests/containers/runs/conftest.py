@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from pipeline.containers.engine import connect, inspect_image
-from pipeline.exit_codes import StageError
 from pipeline.follow.airflow_api import AirflowApi
 from pipeline.stack.credentials import airflow_passwords
+from tests.containers.needed import engine_with_image
 from tests.e2e.conftest import Ended, Night
 from tests.stack_fixture import running_stack
 
@@ -20,13 +18,8 @@ CANARIES = {"AWS_SECRET_ACCESS_KEY": "canary-of-the-object-store", "MLFLOW_TRACK
 
 @pytest.fixture(scope="session")
 def engine() -> Any:
-    """A client of the engine; skips where there is none, or where `make images` has not been run."""
-    try:
-        found = connect()
-        inspect_image(found, os.environ.get("WARMSTART_IMAGE_STAGE") or "warmstart-stage:cpu")
-    except StageError as fault:
-        pytest.skip(str(fault))
-    return found
+    """A client of the engine."""
+    return engine_with_image()
 
 
 @pytest.fixture(scope="session")
