@@ -29,8 +29,10 @@ def reap_containers(settings: Settings, client: Any, state_of: Callable[[str], s
     done = []
     for container in find(client, settings.home):
         run_id, stage = (container["Labels"][label] for label in (RUN, STAGE))
-        closed = not (workspace_path(settings, run_id) / "run.yaml").exists()
-        if closed or state_of(run_id) in ENDED:
+        state = state_of(run_id)
+        # without a workspace it was closed, or is just being opened
+        closed = state is None and not (workspace_path(settings, run_id) / "run.yaml").exists()
+        if closed or state in ENDED:
             end(client, container["Id"])
             done.append(f"the container of {stage} of {run_id} was ended: its run is over")
             log.warning("%s", done[-1])

@@ -27,11 +27,11 @@ from pipeline.containers import engine
 from pipeline.containers.labels import INPUTS, container_name, labels
 from pipeline.containers.running import end, find
 from pipeline.exit_codes import DONE, KILLED, NEVER_RETRIED, NOT_PROMOTED, BadConfiguration, StageError
-from pipeline.orchestration.container_environment import container_environment
-from pipeline.orchestration.container_mounts import mounts, prepare, socket_group, user_of
+from pipeline.orchestration.container_environment import checkout_environment, container_environment
+from pipeline.orchestration.container_mounts import checkout_mounts, mounts, prepare, socket_group, user_of
 from pipeline.orchestration.exit_status import raise_for_exit_code
 from pipeline.orchestration.inputs import inputs_digest
-from pipeline.orchestration.location import home, run_record, workspace_folder
+from pipeline.orchestration.location import checkout, home, run_record, workspace_folder
 from pipeline.orchestration.process import task_identity
 from pipeline.orchestration.resources import Resources, resources
 
@@ -46,6 +46,7 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
 
     Args:
         words: the command's words; templated.
+        in_workspace: False only for opening and closing the run, which the checkout's code does (`WARMSTART_CHECKOUT`).
 
     Attributes:
         meta: resources, as `meta:` in dvc.yaml.
@@ -60,10 +61,11 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
     reads: Sequence[str] = ()
     target: str | None = None
 
-    def __init__(self, *, words: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, *, words: Sequence[str], in_workspace: bool = True, **kwargs: Any) -> None:
         # what the container is made of is known when the task runs: nothing of it is a template, or kept as one
         super().__init__(image="", mount_tmp_dir=False, auto_remove="force", do_xcom_push=False, **kwargs)
         self.words = list(words)
+        self.in_workspace = in_workspace
         self._run_id = ""
 
     def execute(self, context: Any) -> Any:
@@ -73,7 +75,7 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
             self._client = engine.connect()
             self._resources = resources(self.meta)
             self._image = self._pinned_image()
-            self._inputs = inputs_digest(self._workspace, self.words, self.reads, self.target, self._image)
+            self._inputs = inputs_digest(self._folder, self.words, self.reads, self.target, self._image)
             return self.execute_resumable(context)
         except ValueError as fault:
             self.log.error("%s", fault)
@@ -94,7 +96,7 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
                 return str(known["Id"])
             self.log.info("ending container %s of an earlier try: it does other work, or has failed", known["Id"][:12])
             end(self.cli, known["Id"])
-        prepare(home(), self._workspace)
+        prepare(home(), self._folder if self.in_workspace else None)
         return self._start(context.get("ti"))
 
     def get_job_status(self, external_id: Any, context: Any) -> str:
@@ -153,12 +155,12 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
                 end(client, known["Id"])
 
     @property
-    def _workspace(self) -> Path:
-        return workspace_folder(self._run_id)
+    def _folder(self) -> Path:
+        return workspace_folder(self._run_id) if self.in_workspace else checkout()
 
     @property
     def _address(self) -> str:
-        return self.words[-1]
+        return self.words[-1] if self.in_workspace else str(self.task_id)
 
     def _known(self) -> list[dict[str, Any]]:
         return find(self.cli, home(), self._run_id, self._address)
@@ -166,9 +168,9 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
     def _pinned_image(self) -> str:
         """The digest that was pinned when the run was opened: a rerun of an old run uses the old image."""
         wanted = self._resources.image
-        pinned = (run_record(self._workspace).get("images") or {}).get(wanted)
+        pinned = (run_record(self._folder).get("images") or {}).get(wanted) if self.in_workspace else None
         reference = pinned or engine.pin_image(self.cli, wanted)
-        lock = hashlib.sha256((self._workspace / "requirements" / "stages.txt").read_bytes()).hexdigest()
+        lock = hashlib.sha256((self._folder / "requirements" / "stages.txt").read_bytes()).hexdigest()
         engine.refuse_other_lock(self.cli, reference, lock)
         return reference
 
@@ -212,19 +214,26 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
         uid, gid = user_of(home())
         group = socket_group()
         variables = container_environment(os.environ) | task_identity(ti) | {"WARMSTART_IMAGE": self._image}
+        if self.in_workspace:
+            binds = mounts(home(), self._folder)
+            network = os.environ.get("WARMSTART_DOCKER_NETWORK", "host")
+        else:
+            variables |= checkout_environment(os.environ)
+            binds = checkout_mounts(home(), self._folder)
+            network = os.environ["WARMSTART_LIFECYCLE_NETWORK"]
         made = self.cli.create_container(
             image=self._image,
             command=["python", "-m", "pipeline", *self.words],
             name=name,
             labels=labels(home(), self._run_id, self._address, attempt, self._inputs),
             environment=variables,
-            working_dir=str(self._workspace),
+            working_dir=str(self._folder),
             user=f"{uid}:{gid}",
             host_config=self.cli.create_host_config(
-                mounts=mounts(home(), self._workspace),
+                mounts=binds,
                 tmpfs={"/tmp": f"rw,nosuid,nodev,mode=1777,size={TMP_BYTES}"},
                 read_only=True,
-                network_mode=os.environ.get("WARMSTART_DOCKER_NETWORK", "host"),
+                network_mode=network,
                 mem_limit=wanted.memory,
                 memswap_limit=wanted.memory,
                 nano_cpus=int(wanted.cpus * 1e9),

@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping
 
 PASSED = ("WARMSTART_", "MLFLOW_", "OPENLINEAGE", "AWS_", "FSSPEC_")
+AIRFLOW_LOGIN = ("WARMSTART_AIRFLOW_USER", "WARMSTART_AIRFLOW_PASSWORD")
 # of the machine, or of the orchestrator: no stage has a use for them
 WITHHELD = frozenset(
     {
         "WARMSTART_PYTHON",
-        "WARMSTART_AIRFLOW_USER",
-        "WARMSTART_AIRFLOW_PASSWORD",
+        *AIRFLOW_LOGIN,
         "WARMSTART_STACK",
         "WARMSTART_SERVICE",
         "WARMSTART_PASS",
@@ -37,3 +37,9 @@ def is_secret(name: str, value: str, inherited: Mapping[str, str]) -> bool:
     """Whether a variable may not be read by whoever may read a task's or a pod's description."""
     named = inherited.get(PASS, "").replace(",", " ").split()
     return name in named or bool(_SECRET_NAME.search(name) or _LOGIN_IN_URL.search(value))
+
+
+def checkout_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What opening and closing a run needs besides: Airflow's login, and a git that reads another user's checkout."""
+    login = {name: inherited[name] for name in AIRFLOW_LOGIN if name in inherited}
+    return {**login, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}

@@ -19,6 +19,7 @@ IMAGE_USER = 10001
 WRITTEN = ("dvc/cache", "dvc/site", "manifests", "openlineage", "stores")
 READ = ("records", "feedback", "secrets/user_id.key")
 SOCKETS = "WARMSTART_POSTGRES_SOCKETS"
+DATA = "WARMSTART_DATA"  # the folder of the datasets, where Airflow does not see the whole machine
 
 
 def mounts(home: Path, workspace: Path) -> list[Mount]:
@@ -29,6 +30,12 @@ def mounts(home: Path, workspace: Path) -> list[Mount]:
     read += _sources(workspace)
     given = [_bind(path, False) for path in written]
     return given + [_bind(path, True) for path in dict.fromkeys(read) if path.exists()]
+
+
+def checkout_mounts(home: Path, checkout: Path) -> list[Mount]:
+    """For opening and closing a run: all of the home to write, the checkout and the datasets' folder to read."""
+    read = [checkout, *([Path(os.environ[DATA])] if os.environ.get(DATA) else [])]
+    return [_bind(home, False), *(_bind(path, True) for path in read)]
 
 
 def user_of(home: Path) -> tuple[int, int]:
@@ -43,14 +50,18 @@ def socket_group() -> int | None:
     return Path(folder).stat().st_gid if folder and Path(folder).exists() else None
 
 
-def prepare(home: Path, workspace: Path) -> None:
+def prepare(home: Path, workspace: Path | None) -> None:
     """Make the writable folders; what root has made in them becomes the containers' user's. Only root can, and must."""
     for name in WRITTEN:
         (home / name).mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
         return
     uid, gid = user_of(home)
-    for root in (workspace, *(home / name for name in WRITTEN), home / "secrets" / "user_id.key"):
+    for root in (
+        *([workspace] if workspace else []),
+        *(home / name for name in WRITTEN),
+        home / "secrets" / "user_id.key",
+    ):
         for path in _all(root):
             if path.lstat().st_uid == 0:
                 os.chown(path, uid, gid, follow_symlinks=False)

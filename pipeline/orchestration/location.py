@@ -17,6 +17,11 @@ def home() -> Path:
     return Path(os.environ.get("WARMSTART_HOME", CHECKOUT / ".warmstart"))
 
 
+def checkout() -> Path:
+    """The repository that runs are opened from: `WARMSTART_CHECKOUT`, where Airflow's code is an image's."""
+    return Path(os.environ.get("WARMSTART_CHECKOUT", CHECKOUT))
+
+
 def python() -> str:
     """The interpreter of the stages' environment."""
     return os.environ.get("WARMSTART_PYTHON", str(CHECKOUT / ".venv" / "bin" / "python"))

@@ -36,10 +36,11 @@ elif runtime() == "docker":
 else:
     from pipeline.orchestration.pod import PodOperator as RuntimeOperator
 
-# A run is opened and closed by a process that has the checkout and its git: beside Airflow, but in a cluster a pod.
-if TYPE_CHECKING or runtime() != "kubernetes":
+# A run is opened and closed by what has the checkout and its git: a process beside Airflow; in a cluster a pod; where
+# Airflow is in a container itself, a container on the network that this variable names.
+if TYPE_CHECKING or (runtime() != "kubernetes" and not os.environ.get("WARMSTART_LIFECYCLE_NETWORK")):
     from pipeline.orchestration.process import ProcessOperator as LifecycleOperator
 else:
-    from pipeline.orchestration.pod import PodOperator as LifecycleOperator
+    LifecycleOperator = RuntimeOperator
 
 __all__ = ["RUNTIMES", "LifecycleOperator", "RuntimeOperator", "runtime"]
