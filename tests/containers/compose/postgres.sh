@@ -3,6 +3,7 @@
 set -eu
 data=/var/lib/postgresql/data
 if [ "$(id -u)" = 0 ]; then
+  install -d -o postgres /var/run/postgresql
   chown postgres: "$data"
   exec setpriv --reuid=postgres --regid=postgres --init-groups "$0"
 fi
