@@ -85,7 +85,8 @@ def write_sbom(tag: str) -> Path:
         (packages,) = venv.glob("lib/python3*/site-packages")
         files = inside(tag, "python", "-c", METADATA)
         with tarfile.open(fileobj=io.BytesIO(files)) as tar:
-            tar.extractall(packages, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
+            tar.extractall(packages)
         command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", str(venv)]
         document = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     document["components"] += [debian(line) for line in inside(tag, *DEBIAN).decode().splitlines()]

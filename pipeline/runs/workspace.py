@@ -150,8 +150,8 @@ def extract_commit(checkout: Path, commit: str, into: Path) -> None:
     if archive.returncode:
         raise BadConfiguration(f"commit {commit} of {checkout} cannot be read: {archive.stderr.decode().strip()}")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
-        # Python 3.11.0 to 3.11.3 have no filters; what is unpacked here is our own repository
-        tar.extractall(into, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
+        tar.extractall(into)
 
 
 def _git(checkout: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
