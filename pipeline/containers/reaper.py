@@ -12,8 +12,9 @@ from typing import Any
 
 from pipeline.containers.labels import RUN, STAGE
 from pipeline.containers.running import end, find
+from pipeline.graph import load_graph, split_address
 from pipeline.runs.workspace import workspace_path
-from pipeline.settings import Settings
+from pipeline.settings import CHECKOUT, Settings
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,13 @@ def reap_containers(settings: Settings, client: Any, state_of: Callable[[str], s
         state_of: what Airflow says of a run; None when it is not known, which proves nothing.
     """
     done = []
+    stages = load_graph(CHECKOUT / "dvc.yaml").stages
     for container in find(client, settings.home):
         run_id, stage = (container["Labels"][label] for label in (RUN, STAGE))
-        state = state_of(run_id)
-        # without a workspace it was closed, or is just being opened
-        closed = state is None and not (workspace_path(settings, run_id) / "run.yaml").exists()
-        if closed or state in ENDED:
+        if split_address(stage)[0] not in stages:  # it opens or closes a run, and ends by itself
+            continue
+        closed = not (workspace_path(settings, run_id) / "run.yaml").exists()
+        if closed or state_of(run_id) in ENDED:
             end(client, container["Id"])
             done.append(f"the container of {stage} of {run_id} was ended: its run is over")
             log.warning("%s", done[-1])

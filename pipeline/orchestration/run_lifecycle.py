@@ -34,6 +34,7 @@ class OpenRunOperator(LifecycleOperator):
                 self.log.error("%s", fault)
                 raise_for_exit_code(fault.exit_code, self.task_id)
         super().execute(context)
+        self.do_xcom_push = True  # off in containers and pods, whose own kind of it is not wanted
         run = yaml.safe_load((workspace_folder(context["run_id"]) / "run.yaml").read_text())
         targets: list[str] = run["targets"]
         return targets
