@@ -90,6 +90,7 @@ def write_env() -> dict[str, str]:
         "WARMSTART_POSTGRES_PORT": "5432",
         "WARMSTART_REDIS_PORT": "6379",
         "WARMSTART_PARALLELISM": str(here.parallelism),
+        "WARMSTART_GPU_SLOTS": str(here.gpu_slots),
         "POSTGRES_PASSWORD": secrets.token_hex(24),  # it stands in addresses: letters and digits alone
         "REDIS_PASSWORD": secrets.token_hex(24),
         "AIRFLOW_ADMIN_PASSWORD": airflow_passwords(here)["admin"],

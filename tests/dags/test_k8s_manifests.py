@@ -56,3 +56,10 @@ def test_the_stages_pods_are_those_that_the_documents_speak_of():
     selected = the("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
     assert selected.items() <= pod["metadata"]["labels"].items()
     assert the("NetworkPolicy")["spec"]["ingress"] == []
+
+
+def test_the_database_is_made_with_the_pool_that_stages_wait_for():
+    values = yaml.safe_load((CHECKOUT / "docker" / "k8s" / "airflow-values.yaml").read_text())
+    system = yaml.safe_load((CHECKOUT / "docker" / "compose.yaml").read_text())
+    migrations = [values["migrateDatabaseJob"]["args"], system["services"]["airflow-migrate"]["command"]]
+    assert all("pipeline.stack.airflow_migrate" in command for command in migrations)
