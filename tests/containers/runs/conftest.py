@@ -10,9 +10,12 @@ import pytest
 from pipeline.follow.airflow_api import AirflowApi
 from pipeline.stack.credentials import airflow_passwords
 from tests.containers.needed import engine_with_image
-from tests.e2e.conftest import Ended, Night
+from tests.e2e.conftest import QUICK, Ended, Night
 from tests.stack_fixture import running_stack
 
+# every stage at work, the generator of sequences too, in little time
+STEPS = {"source_steps": 20, "target_steps": 20, "adversarial_steps": 4, "epochs": 2, "bootstrap_samples": 100}
+WORK = [*QUICK, "augment.enabled=true", *(f"augment.{name}={value}" for name, value in STEPS.items())]
 CANARIES = {"AWS_SECRET_ACCESS_KEY": "canary-of-the-object-store", "MLFLOW_TRACKING_TOKEN": "canary-of-mlflow"}
 
 
@@ -36,4 +39,4 @@ def docker_night(engine, tmp_path_factory) -> Iterator[Night]:
 @pytest.fixture(scope="session")
 def in_containers(docker_night) -> Ended:
     """A whole run of the tiny world in containers."""
-    return docker_night.run(seconds=600, targets=["harbour"])
+    return docker_night.run(seconds=600, targets=["harbour"], overrides=WORK)

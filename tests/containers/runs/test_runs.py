@@ -19,7 +19,7 @@ from pipeline.runs.as_of import parse_as_of
 from pipeline.runs.attempt import IMAGE_VARIABLE
 from pipeline.runs.reproduce import reproduce_stage
 from pipeline.runs.workspace import RunRequest, open_workspace
-from tests.containers.runs.conftest import CANARIES
+from tests.containers.runs.conftest import CANARIES, WORK
 from tests.e2e.conftest import TINY, Night, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -31,9 +31,7 @@ def test_a_run_in_containers_has_the_hashes_of_one_in_processes(docker_night, in
     settings = docker_night.settings.model_copy(update={"home": tmp_path / "processes"})
     workspace = open_workspace(
         settings,
-        RunRequest(
-            "by-hand", parse_as_of(TINY["as_of"]), TINY["data"], ("harbour",), tuple(TINY["overrides"]), promote=False
-        ),
+        RunRequest("by-hand", parse_as_of(TINY["as_of"]), TINY["data"], ("harbour",), tuple(WORK), promote=False),
     )
     graph = load_graph(workspace / "dvc.yaml")
     assert IMAGE_VARIABLE not in os.environ
