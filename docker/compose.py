@@ -140,7 +140,8 @@ def hand_over(home: Path, uid: int) -> None:
 
 def compose(*words: str) -> int:
     """Run docker compose on our file; returns its exit code."""
-    return subprocess.call([*program(), "--env-file", str(ENV), "-f", str(FOLDER / "compose.yaml"), *words])
+    command = [*program(), "--env-file", str(ENV), "-f", str(FOLDER / "compose.yaml"), *words]
+    return subprocess.call(command, env=os.environ | read_env())  # compose itself prefers the shell's variables
 
 
 def program() -> list[str]:

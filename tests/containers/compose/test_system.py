@@ -33,6 +33,7 @@ class System:
 
     def make(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What `make … STACK=compose` calls."""
+        # the first call's stay
         ports = {f"WARMSTART_{name}_PORT": str(port) for name, port in zip(PORTS, free_ports(4), strict=True)}
         environment = os.environ | ports | {"WARMSTART_HOME": str(self.home)}
         command = [sys.executable, "docker/compose.py", *words]
