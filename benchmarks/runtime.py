@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from docker.errors import NotFound
 from figures import Figure, write_figures
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -100,7 +101,9 @@ def adoptions(night: Night) -> int:
 
 def working(night: Night, client: Any, run_id: str) -> bool:
     """Whether pretrain has begun its epochs."""
-    return any(b"epoch" in client.logs(c["Id"]) for c in find(client, night.settings.home, run_id, "pretrain"))
+    with suppress(NotFound):  # a try that failed is cleared away between the two questions
+        return any(b"epoch" in client.logs(c["Id"]) for c in find(client, night.settings.home, run_id, "pretrain"))
+    return False
 
 
 def kill(night: Night, run_id: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+from docker.errors import NotFound
 
 from pipeline.containers.labels import labels
 from pipeline.containers.reaper import reap_containers
@@ -122,7 +124,9 @@ def await_container(engine: Any, night: Night, run_id: str, stage: str) -> str:
     home = night.settings.home
 
     def works() -> bool:
-        return any(b"epoch" in engine.logs(c["Id"]) for c in find(engine, home, run_id, stage))
+        with suppress(NotFound):  # a try that failed is cleared away between the two questions
+            return any(b"epoch" in engine.logs(c["Id"]) for c in find(engine, home, run_id, stage))
+        return False
 
     wait_until(works, 240, f"the container of {stage}")
     return str(find(engine, home, run_id, stage)[0]["Id"])
