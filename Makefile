@@ -32,9 +32,10 @@ run: venvs ## raw rows to a promoted model: DATA=folder TARGETS="a b" AS_OF=2026
 	  $(if $(AS_OF),--as-of "$$AS_OF") $(if $(SET),--set "$$SET")
 
 test: venvs ## the whole suite, each part in the environment that it tests
-	@status=0; \
-	PYTHONPATH=. .venv-airflow/bin/python $(PYTEST) tests/dags || status=1; \
+	@status=0; said=$$(mktemp); \
+	PYTHONPATH=. .venv-airflow/bin/python $(PYTEST) tests/dags >"$$said" 2>&1 & beside=$$!; \
 	.venv/bin/python $(PYTEST) tests --ignore=tests/dags --ignore=tests/containers $(TWO_AT_ONCE) || status=1; \
+	wait $$beside || status=1; cat "$$said"; rm "$$said"; \
 	exit $$status
 
 test-containers: venvs ## stages in containers, on this machine's Docker engine; skipped where there is none

@@ -7,7 +7,7 @@
 
 Of each: `tstr_share`, NDCG@10 of a recommender of random weights that learns from made sequences alone, as a share of
 one that learns from as many real ones; `thin_gain_pct`, NDCG@10 of the fine-tuning with made sequences over without,
-for users whose history is cut to 0, 1 and 5 interactions; `control_gain_pct`, the same of the better control;
+for users whose history is cut to 0, 1, 5 and 10 interactions; `control_gain_pct`, the same of the better control;
 `tail_gain_pct`, for held-out items of the tail; `verdict`, what the gate said from the validation users. Test users,
 every item ranked, seen ones masked; `_low` and `_high` are 95 % bootstraps over users, paired. `world.two_sample`,
 `world.copied` and `world.cpu_s` are means a world.
@@ -41,8 +41,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from figures import Figure, write_figures
 from training_sets import Shop, write_training_set
 
+from pipeline.augmentation.arms import GAN, NONE
 from pipeline.augmentation.experiment import Experiment
-from pipeline.augmentation.trial import GAN, NONE, best_share
+from pipeline.augmentation.parts import CUTS
+from pipeline.augmentation.shares import best_share
 from pipeline.data.adapters import amazon, movielens
 from pipeline.data.world.generate import generate
 from pipeline.data.world.params import WorldParams
@@ -56,7 +58,7 @@ from pipeline.training.randomness import generator
 
 SEEDS = (1, 2, 3, 4, 5)
 SOURCE_USERS = 4000
-THIN = tuple(f"test: users with {k} interactions" for k in (0, 1, 5))
+THIN = tuple(f"test: users with {k} interactions" for k in CUTS)
 RESAMPLES = 2000
 Part = dict[str, Any]
 
@@ -167,6 +169,10 @@ def run_night(root: Path, target: str, seed: int, pretraining: Mapping[str, Any]
     job = Job(root / "scratch" / "augment", target)
     experiment = Experiment(inputs, asked, job, CpuBudget(1200, job.scratch), ("validation", "test"))
     _, about = experiment.run()
+    if "trial" not in about:
+        sys.exit(
+            f"{target}: the night ended before the trial, there is nothing to compare: {'; '.join(about['reasons'])}"
+        )
     spent = time.process_time() - began
     return found_in(experiment, about) | {"cpu_s": round(spent, 1)}
 

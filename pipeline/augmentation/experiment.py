@@ -5,56 +5,38 @@ Runs on the CPU: generator and trial are small, and their bits are then the same
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipeline.augmentation.arms import GAN, NONE, cropped, generated, popular, repeated
+from pipeline.augmentation.asked import ask_for_thin, ask_like_real, tail_items
+from pipeline.augmentation.gan.real_sequences import RealSequences, real_sequences
+from pipeline.augmentation.gan.training import GanTraining, Trained
 from pipeline.augmentation.gate import GateRules, GateVerdict, judge
-from pipeline.augmentation.making import (
-    ask_for_thin,
-    ask_like_real,
-    cropped,
-    generated,
-    popular,
-    repeated,
-    tail_items,
-)
 from pipeline.augmentation.params import AugmentParams
+from pipeline.augmentation.parts import Part, parts_of
 from pipeline.augmentation.quality import judge_quality
+from pipeline.augmentation.recipe import Recipe
 from pipeline.augmentation.rows import Rows
-from pipeline.augmentation.trial import (
-    GAN,
-    NONE,
-    ArmFigures,
-    Part,
-    Training,
-    best_share,
-    cross_fitted,
-    from_scratch,
-    judged,
-    parts_of,
-    run_trial,
-)
+from pipeline.augmentation.shares import best_share, cross_fitted
+from pipeline.augmentation.trial import ArmFigures, run_trial
+from pipeline.augmentation.tstr import taught_from_scratch, tstr
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, load_dataset, load_domain
-from pipeline.models.generator import GeneratorShape, Space
+from pipeline.models.generator import GeneratorShape
 from pipeline.models.inherit import adapted
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.runs.contract import Folders, Job
-from pipeline.training.adversarial import AdversarialTraining, GanPlan, RealSequences, Trained
 from pipeline.training.cpu_budget import CpuBudget, OverBudget
 from pipeline.training.domains import Domain, open_domain
 from pipeline.training.plan import Plan
 from pipeline.training.randomness import make_deterministic
 from pipeline.training.weights import load_model
 
-log = logging.getLogger(__name__)
-
 LEAST_SEQUENCES = 10  # training sequences of two or more; with fewer there is nothing to imitate
-REPEATS = 0.01  # share of interactions with an item the user had before, up to which users never repeat
 
 
 @dataclass
@@ -96,7 +78,8 @@ class Experiment:
     def _run(self, data: DomainData, about: dict[str, Any]) -> tuple[Rows | None, dict[str, Any]]:
         params = self.params
         backbone = load_model(self.inputs["models/backbone"])
-        domain, start, real = self._real(backbone, data)
+        domain, start = self._opened(backbone, data)
+        real = real_sequences(domain, start)
         trained = self._train(backbone, real)
         about["generator"] = {"kept": trained.kept, "stopped": trained.stopped, "looks": trained.history}
         if trained.generator is None:
@@ -110,8 +93,11 @@ class Experiment:
         parts = [part for split in self.splits for part in self.parts[split]]
         alike = generated(trained.generator, real, ask_like_real(real, params.longest), params.seed)
         about["quality"] = judge_quality(real, alike, params.longest, params.seed)
-        self._train_from_scratch(start, domain, alike, parts)
-        about["quality"]["tstr"] = self._tstr()
+        self.scratch_figures = taught_from_scratch(
+            start, domain, alike, parts, self._recipe(f"scratch@{data.name}", params.learning_rate_scratch),
+            self.job.scratch / "from_scratch", self.budget.check,
+        )  # fmt: skip
+        about["quality"]["tstr"] = tstr(self.scratch_figures)
         self.budget.check()
 
         most = max(params.shares)
@@ -123,9 +109,9 @@ class Experiment:
             GAN: generated(trained.generator, real, asked, params.seed),
         }
         again = repeated(real, count, params.longest, params.seed)
-        how = self._training(f"trial@{data.name}", params.learning_rate_trial)
+        recipe = self._recipe(f"trial@{data.name}", params.learning_rate_trial, judge_start=True)
         self.trial = run_trial(
-            start, domain, arms, again, sorted(params.shares), parts, how, self.job.scratch / "trial",
+            start, domain, arms, again, sorted(params.shares), parts, recipe, self.job.scratch / "trial",
             self.budget.check,
         )  # fmt: skip
         verdict = self.verdict()
@@ -149,26 +135,10 @@ class Experiment:
         rules = GateRules(params.confidence, params.bootstrap_samples, params.guard, params.least_users, params.seed)
         return judge(figures, parts, rules)
 
-    def _real(
-        self, backbone: SequentialRecommender, data: DomainData
-    ) -> tuple[Domain, SequentialRecommender, RealSequences]:
-        """A domain as the backbone sees it: opened, with the model that starts there, and its sequences."""
+    def _opened(self, backbone: SequentialRecommender, data: DomainData) -> tuple[Domain, SequentialRecommender]:
+        """A domain as the backbone reads it, and the model that starts there."""
         model = adapted(backbone, (data.name, data.n_items), 0.0, 0.0).eval()
-        domain = open_domain(data, self.inputs["data/item_vectors"], model.spec, torch.device("cpu"))
-        items = np.asarray(data.items).astype(np.int64)
-        offsets = np.asarray(data.offsets)
-        with torch.no_grad():
-            # content alone: what an item is passes between domains, what it has been through does not
-            unknown = replace(domain.catalogue, trained=torch.zeros_like(domain.catalogue.trained))
-            vectors = model.items(data.name, unknown)
-            profiles = model.profile(data.name, domain.profile_features, domain.profile_attributes)
-        profiles = profiles / profiles.norm(dim=1).mean().clamp(min=1e-6)
-        counts = torch.from_numpy(np.bincount(items, minlength=data.n_items + 1))
-        space = Space.of(vectors, counts)
-        users = np.repeat(np.arange(data.n_users), np.diff(offsets))
-        pairs = len(np.unique(users * (data.n_items + 1) + items))
-        distinct = 1.0 - pairs / max(1, len(items)) <= REPEATS
-        return domain, model, RealSequences(data.name, space, offsets, items, profiles, distinct)
+        return open_domain(data, self.inputs["data/item_vectors"], model.spec, torch.device("cpu")), model
 
     def _train(self, backbone: SequentialRecommender, real: RealSequences) -> Trained:
         params, training = self.params, self.inputs["data/training"]
@@ -177,46 +147,13 @@ class Experiment:
             if "source" in about["role"] and name != real.name:
                 data = load_domain(training, name)
                 if not _lacking(data):
-                    sources.append(self._real(backbone, data)[2])
+                    sources.append(real_sequences(*self._opened(backbone, data)))
+        plan = params.gan_plan(f"augment@{real.name}", with_sources=bool(sources))
         width = backbone.spec.width
-        plan = GanPlan(
-            name=f"augment@{real.name}",
-            seed=params.seed,
-            source_steps=params.source_steps if sources else 0,
-            target_steps=params.target_steps,
-            adversarial_steps=params.adversarial_steps,
-            look_every=params.look_every,
-            batch=params.batch,
-            longest=params.longest,
-            learning_rate=params.learning_rate,
-            adversarial_rate=params.adversarial_rate,
-            critic_steps=params.critic_steps,
-            constraint=params.constraint,
-            penalty=params.penalty,
-            anchor=params.anchor,
-            temperature=params.temperature,
-            least_coverage=params.least_coverage,
-            widest_gap=params.widest_gap,
-        )
         shape = GeneratorShape(width, width, params.hidden, params.noise)
-        scratch = self.job.scratch / "generator"
-        return AdversarialTraining(shape, sources, real, plan, scratch, self.budget.check).run()
+        return GanTraining(shape, sources, real, plan, self.job.scratch / "generator", self.budget.check).run()
 
-    def _train_from_scratch(self, like: SequentialRecommender, domain: Domain, made: Rows, parts: list[Part]) -> None:
-        how = self._training(f"scratch@{domain.name}", self.params.learning_rate_scratch)
-        for name, rows in (("real", None), ("made", made)):
-            folder = self.job.scratch / "from_scratch" / name
-            model = from_scratch(like, domain, rows, how, folder, self.budget.check)
-            self.scratch_figures[name] = judged(model, domain, parts)
-
-    def _tstr(self) -> dict[str, float] | None:
-        """Train on synthetic, test on real, beside train on real, test on real; None without held-out rows."""
-        if "all users" not in self.scratch_figures["real"]:
-            return None
-        real, made = (float(self.scratch_figures[name]["all users"].mean()) for name in ("real", "made"))
-        return {"real": real, "made": made, "share": made / real if real else 0.0}
-
-    def _training(self, name: str, rate: float) -> Training:
+    def _recipe(self, name: str, rate: float, judge_start: bool = False) -> Recipe:
         params = self.params
         plan = Plan(
             name=name,
@@ -224,11 +161,12 @@ class Experiment:
             epochs=params.epochs,
             max_steps=0,
             learning_rate=rate,
-            weight_decay=0.05,
+            weight_decay=0.05,  # the default of transfer
             batch_users=params.batch_users,
             patience=params.epochs,
+            judge_start=judge_start,
         )
-        return Training(
+        return Recipe(
             plan,
             params.full_softmax_items,
             params.sampled_items,

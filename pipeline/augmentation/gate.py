@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pipeline.augmentation.trial import GAN, NONE, Part
+from pipeline.augmentation.arms import GAN, NONE
+from pipeline.augmentation.parts import Part
 from pipeline.data.sequences import Array
 from pipeline.evaluation.statistics import paired_difference
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.augmentation.gan.plan import GanPlan
 from pipeline.runs.contract import StageParams
 
 
@@ -52,3 +53,25 @@ class AugmentParams(StageParams):
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the intervals, before it is divided")
     guard: float = Field(default=0.02, ge=0, description="relative loss of NDCG@10 that no part may exceed")
     least_users: int = Field(default=50, ge=2, description="a thin part with fewer held-out users cannot win")
+
+    def gan_plan(self, name: str, with_sources: bool) -> GanPlan:
+        """These parameters as a plan of the generator's training; without source domains no steps on them."""
+        return GanPlan(
+            name=name,
+            seed=self.seed,
+            source_steps=self.source_steps if with_sources else 0,
+            target_steps=self.target_steps,
+            adversarial_steps=self.adversarial_steps,
+            look_every=self.look_every,
+            batch=self.batch,
+            longest=self.longest,
+            learning_rate=self.learning_rate,
+            adversarial_rate=self.adversarial_rate,
+            critic_steps=self.critic_steps,
+            constraint=self.constraint,
+            penalty=self.penalty,
+            anchor=self.anchor,
+            temperature=self.temperature,
+            least_coverage=self.least_coverage,
+            widest_gap=self.widest_gap,
+        )

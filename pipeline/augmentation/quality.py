@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from pipeline.augmentation.making import repeated
+from pipeline.augmentation.arms import repeated
+from pipeline.augmentation.copies import copied_share
+from pipeline.augmentation.gan.real_sequences import RealSequences
+from pipeline.augmentation.likeness import features, likeness
 from pipeline.augmentation.rows import Rows
 from pipeline.data.sequences import Array
-from pipeline.evaluation.synthetic import copied_share, features, likeness
-from pipeline.training.adversarial import RealSequences
 from pipeline.training.randomness import generator
 
 JUDGED = 1000  # sequences of each kind at most
@@ -25,19 +26,17 @@ def judge_quality(real: RealSequences, made: Rows, longest: int, seed: int) -> d
     that another user has too.
     """
     seen = real.space.seen.numpy()
-    order = generator(seed, real.name, "judged").permutation(len(made))[:JUDGED]
-    truth = repeated(real, len(made), longest, seed).padded()
-    ours = made.padded()[order]
-    theirs = truth[:JUDGED]
+    users = int((np.diff(real.offsets) > 0).sum())
+    whole = repeated(real, users, int(np.diff(real.offsets).max()), seed).padded()  # every real sequence
+    theirs = repeated(real, len(made), longest, seed).padded()[:JUDGED]
+    ours = made.padded()[generator(seed, real.name, "judged").permutation(len(made))[:JUDGED]]
     half = len(theirs) // 2
-    everything = repeated(real, int((np.diff(real.offsets) > 0).sum()), max(np.diff(real.offsets)), seed)
-    every = everything.padded()
     return {
         "n": len(ours),
         "likeness": likeness(theirs, ours, seen, seed).to_json(),
         "reference": likeness(theirs[:half], theirs[half:], seen, seed).to_json(),
-        "copied": copied_share(ours, every),
-        "copied_reference": copied_share(every[: len(ours)], every, np.arange(len(every))),
+        "copied": copied_share(ours, whole),
+        "copied_reference": copied_share(whole[: len(ours)], whole, np.arange(len(whole))),
         "popularity": _popularity(theirs, ours, len(seen)),
         "distances": _distances(theirs, ours, seen),
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from pipeline.augmentation.trial import GAN, NONE
+from pipeline.augmentation.arms import GAN, NONE
 from pipeline.evaluation.report import STYLE
 
 Row = dict[str, Any]
@@ -120,20 +120,12 @@ def _quality(quality: Row) -> list[str]:
         f"<tr><td>copied from training</td><td>{quality['copied']:.1%}</td><td>{quality['copied_reference']:.1%}</td>"
         "<td>sequences of three items or more that stand whole in a real one</td></tr>"
     )
-    tstr = quality.get("tstr")
-    learned = (
-        f"<p>A recommender that learns from made sequences alone, as many as there are real ones, reaches "
-        f"<strong>{tstr['share']:.0%}</strong> of what it reaches with the real ones: NDCG@10 {tstr['made']:.4f} "
-        f"against {tstr['real']:.4f} on held-out users.</p>"
-        if tstr
-        else "<p>There are no held-out users: what can be learned from made sequences is not known.</p>"
-    )
     popularity, distances = quality["popularity"], quality["distances"]
     return [
         "<h2>How like real ones they are</h2>",
         f'<p class="soft">{quality["n"]:,} made sequences, each from a user\'s profile alone, as long as his own.</p>',
         f'<div class="wide"><table>{"".join(rows)}</table></div>',
-        learned,
+        _tstr(quality),
         "<h2>Popularity</h2>",
         '<p class="soft">Share of interactions with the most popular items: real grey, made blue.</p>',
         _curves(popularity["items"], popularity, "share of the catalogue", "of interactions"),
@@ -141,6 +133,19 @@ def _quality(quality: Row) -> list[str]:
         '<p class="soft">Real grey, made blue; a heap at zero would be copies.</p>',
         _curves(distances["from"], distances, "distance", "share of sequences"),
     ]
+
+
+def _tstr(quality: Row) -> str:
+    if "tstr" not in quality:
+        return "<p>It ended before it was known what a recommender learns from made sequences.</p>"
+    tstr = quality["tstr"]
+    if tstr is None:
+        return "<p>There are no held-out users: what can be learned from made sequences is not known.</p>"
+    return (
+        f"<p>A recommender that learns from made sequences alone, as many as there are real ones, reaches "
+        f"<strong>{tstr['share']:.0%}</strong> of what it reaches with the real ones: NDCG@10 {tstr['made']:.4f} "
+        f"against {tstr['real']:.4f} on held-out users.</p>"
+    )
 
 
 def _looks(generator: Row) -> list[str]:

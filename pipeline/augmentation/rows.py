@@ -1,23 +1,16 @@
-"""Synthetic sequences: what they are, their file, and how a training takes them in.
-
-They live in a file of their own, every row is marked, and nothing but a training reads them: a held-out row is never
-made of one.
-"""
+"""Sequences beside the real ones, and the file of those that feed the fine-tuning: its own, and every row is marked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData
 from pipeline.exit_codes import BadConfiguration
-from pipeline.training.batches import TrainingDomain
-from pipeline.training.domains import Domain
 
 FILE = "synthetic.parquet"
 
@@ -111,26 +104,3 @@ def read_rows(folder: Path, data: DomainData) -> Rows | None:
             "synthetic; run augment again on this training set"
         )
     return rows
-
-
-def mixed(domain: Domain, rows: Rows | None) -> tuple[Domain, TrainingDomain]:
-    """A domain and its training sequences with more rows; without any, as they are.
-
-    Each further sequence is a user of its own for the batches, with the profile of the one it was made for. Held-out
-    rows are the real ones: they name the first `n_users` users only.
-    """
-    if rows is None or not len(rows):
-        return domain, domain.training
-    owners = torch.from_numpy(rows.users).to(domain.profile_features.device)
-    offsets, items = np.asarray(domain.data.offsets), np.asarray(domain.data.items)
-    training = TrainingDomain(
-        domain.name,
-        np.concatenate([offsets, offsets[-1] + rows.offsets[1:]]),
-        np.concatenate([items, rows.items.astype(items.dtype)]),
-    )
-    more = replace(
-        domain,
-        profile_features=torch.cat([domain.profile_features, domain.profile_features[owners]]),
-        profile_attributes=torch.cat([domain.profile_attributes, domain.profile_attributes[owners]]),
-    )
-    return more, training

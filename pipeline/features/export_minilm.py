@@ -38,8 +38,11 @@ def export_minilm(path: Path) -> None:
 
     Raises:
         BadConfiguration: the encoder's package is not installed.
+        OSError: the folder cannot be made, or written to.
         RuntimeError: ONNX Runtime does not give torch's vectors.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)  # where nothing can be written, nothing is computed first
+
     import torch
 
     graph, ids = _graph_and_tokens()
@@ -60,7 +63,6 @@ def export_minilm(path: Path) -> None:
         )
         expected = graph(ids, mask).numpy()
     _check(written.getvalue(), ids.numpy(), mask.numpy(), expected)
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_bytes(written.getvalue())
     draft.replace(path)  # whoever else makes it at this moment makes the same

@@ -108,13 +108,10 @@ def run_again(reproduction: Reproduction) -> tuple[Compared, ...]:
     Raises:
         PassingFault: a stage did not finish; its own words stand above.
     """
-    for address in reproduction.stages:
-        words = ["repro", "--quiet", "--force", "--no-run-cache", "--single-item", address]
-        done = python_in(reproduction.workspace, "-m", "dvc", "--wait-for-lock", *words)
-        if done.returncode:
-            raise PassingFault(
-                f"{address} did not finish in {reproduction.workspace} (dvc ended with {done.returncode})"
-            )
+    words = ["repro", "--quiet", "--force", "--no-run-cache", "--single-item", *reproduction.stages]
+    done = python_in(reproduction.workspace, "-m", "dvc", "--wait-for-lock", *words)
+    if done.returncode:
+        raise PassingFault(f"a stage did not finish in {reproduction.workspace} (dvc ended with {done.returncode})")
     now = {path: out["md5"] for path, out in locked_outputs(reproduction.workspace).items()}
     return tuple(Compared(path, md5, now.get(path)) for path, md5 in reproduction.expected.items())
 

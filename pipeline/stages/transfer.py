@@ -32,7 +32,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     Raises:
         BadConfiguration: the backbone or the made sequences belong to another training set, or the loss became NaN.
     """
-    from pipeline.augmentation.rows import mixed, read_rows
+    from pipeline.augmentation.mixing import mixed
+    from pipeline.augmentation.rows import read_rows
     from pipeline.data.training_set import load_domain
     from pipeline.models.inherit import adapted
     from pipeline.training.domains import open_domain
@@ -74,4 +75,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     history = fit(model, [training], loss, validation, plan, job.scratch / "transfer")
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
-    return Summary(*found_line(model.n_parameters, history))
+    found, figures = found_line(model.n_parameters, history)
+    if rows is not None:
+        found += f"; {len(rows.items):,} made rows beside the real ones"
+        figures["synthetic_rows"] = len(rows.items)
+    return Summary(found, figures)

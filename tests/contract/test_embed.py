@@ -19,7 +19,7 @@ from pipeline.settings import settings
 from pipeline.stages import embed
 from tests.valid_data import items
 
-TEXTS = ["cup", "a blue cup", "青いカップ", "чёрный чай", "🙂", "spade " * 30, "garden " * 400] + [
+TEXTS = ["cup", "a blue cup", "青いカップ", "чёрный чай", "🙂", "spade " * 30, "garden " * 90] + [
     f"{colour} {thing} no {n}" for colour in ("red", "green") for thing in ("kettle", "lamp") for n in range(25)
 ]
 

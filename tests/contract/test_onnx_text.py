@@ -16,7 +16,7 @@ from pipeline.settings import CHECKOUT
 
 TEXTS = [
     "a red cup", "rote Gießkanne", "чёрный чай", "青いカップ 🙂", "UPPER case, punctuation!?", "x", "\u200b",
-    *(f"garden spade number {n} " * n for n in range(1, 40)), "word " * 600,
+    *(f"garden spade number {n} " * n for n in (1, 2, 3, 5, 8, 20)), "word " * 600,
 ]  # fmt: skip
 
 

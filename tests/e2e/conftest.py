@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import yaml
 from pipeline.follow.airflow_api import DAG, AirflowApi
 from pipeline.runs.manifest import read_manifests
 from pipeline.runs.workspace import record_path, workspace_path
-from pipeline.settings import Settings
+from pipeline.settings import CHECKOUT, Settings
 from pipeline.stack.credentials import airflow_passwords
 from tests.stack_fixture import running_stack
 
@@ -69,6 +72,23 @@ class Night:
         return f"{short}[{task['map_index']}]" if task["map_index"] >= 0 else short
 
 
+def run_command(command: str, environment: Mapping[str, str]) -> str:
+    """What a command of the README prints; the test fails if the command does."""
+    done = subprocess.run(
+        shlex.split(command), cwd=CHECKOUT, env=dict(environment), capture_output=True, text=True, timeout=600
+    )
+    if done.returncode:
+        pytest.fail(f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def as_people_type() -> dict[str, str]:
+    """An environment in which `make run` takes the tiny world and few epochs, to stay short."""
+    # make takes its options from the environment where the command line does not give them
+    options = {"DATA": TINY["data"], "AS_OF": TINY["as_of"], "SET": " ".join(TINY["overrides"])}
+    return {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"} | options
+
+
 @dataclass
 class Ended:
     """A run that has ended."""
@@ -105,7 +125,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.3)
+        time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")
@@ -120,3 +140,18 @@ def night(tmp_path_factory) -> Iterator[Night]:
 def first(night) -> Ended:
     """The first run: everything is new."""
     return night.run()
+
+
+@dataclass
+class Second:
+    """The run that `make run` makes when nothing has changed, and what the person who typed it saw."""
+
+    ended: Ended
+    shown: str
+
+
+@pytest.fixture(scope="session")
+def second(night, first) -> Second:
+    shown = run_command("make run", as_people_type())
+    [latest] = night.api._get(f"/api/v2/dags/{DAG}/dagRuns", params={"order_by": "-run_after", "limit": 1})["dag_runs"]
+    return Second(night.wait(latest["dag_run_id"]), shown)

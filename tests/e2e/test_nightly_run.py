@@ -94,8 +94,9 @@ def test_mlflow_has_one_parent_and_a_child_for_each_stage(first):
     assert not [path for path in files if path.endswith((".pkl", ".pt", ".pickle", ".joblib"))]
 
 
-def test_a_second_run_trains_nothing_and_leaves_the_champion(night, first):
-    second = night.run()
+def test_a_second_run_trains_nothing_and_leaves_the_champion(first, second):
+    second = second.ended
+    assert second.run_id != first.run_id
     assert second.state == "success", second.states()
     cached = {address for address, m in second.manifests.items() if m["source"] == "cached"}
     assert cached == CACHEABLE

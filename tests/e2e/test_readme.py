@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from pipeline.settings import CHECKOUT
 from pipeline.stack.processes import marked
-from tests.e2e.conftest import TINY
+from tests.e2e.conftest import as_people_type, run_command
 
 README = (CHECKOUT / "README.md").read_text()
 
@@ -44,37 +39,20 @@ def test_every_link_of_the_readme_leads_somewhere():
         assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], link
 
 
-def test_the_readmes_commands_work(night, first, tmp_path):
-    """All of them; `make run` on the tiny world and with few epochs, to stay short. The last one stops the stack."""
-    environment = os.environ | {
-        # make takes its options from the environment where the command line does not give them
-        "DATA": TINY["data"], "AS_OF": TINY["as_of"], "SET": " ".join(TINY["overrides"]),
-    }  # fmt: skip
-    environment.pop("MAKEFLAGS", None)
-    ran = []
-    for command in commands():
-        if command == "make test":  # this very suite
-            continue
-        shown = _run(_where_data_is(command, tmp_path), environment)
-        ran.append(command)
-        if command.startswith("make run"):
-            assert "NDCG@10" in shown
-            assert "rec-harbour version" in shown
-            assert str(night.settings.airflow_port) in shown
-    assert ran[0] == "make run"
-    assert ran[-1] == "make down"
+def test_the_readmes_commands_work(night, second, tmp_path):
+    """All of them but this very suite. The last one stops the stack."""
+    asked = [command for command in commands() if command != "make test"]
+    assert (asked[0], asked[-1]) == ("make run", "make down")
+    shown = {"make run": second.shown}
+    for command in asked[1:]:
+        shown[command] = run_command(_where_data_is(command, tmp_path), as_people_type())
+    for table in (text for command, text in shown.items() if command.startswith("make run")):
+        assert "NDCG@10" in table
+        assert "rec-harbour version" in table
+        assert str(night.settings.airflow_port) in table
     assert not marked(str(night.settings.home))
 
 
 def _where_data_is(command: str, scratch: Path) -> str:
     # what a person writes into a folder of their own, the test writes into its scratch folder
     return command.replace("my-world", str(scratch / "my-world"))
-
-
-def _run(command: str, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        shlex.split(command), cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=600
-    )
-    if done.returncode:
-        pytest.fail(f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    return done.stdout

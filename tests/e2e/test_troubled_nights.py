@@ -55,8 +55,12 @@ def test_a_broken_contract_stops_the_run_and_shows_the_rows(night, tmp_path):
     failed = ended.record / "run" / "failed" / "validate"
     assert (failed / "reports/validation/index.html").exists()
     assert list((failed / "data/quarantine").rglob("*.parquet"))
-    [manifest] = [m for m in read_every_attempt(ended.record) if m["stage"] == "validate"]
-    assert (manifest["source"], manifest["exit_code"], manifest["validation"]["success"]) == ("failed", 65, False)
+    snapshot, manifest = read_every_attempt(ended.record)
+    assert (manifest["stage"], manifest["source"], manifest["exit_code"]) == ("validate", "failed", 65)
+    assert manifest["validation"]["success"] is False
+    assert any(manifest["validation"]["quarantined"].values())
+    assert manifest["inputs"]["data/snapshot"]["md5"] == snapshot["outputs"]["data/snapshot"]["md5"]
+    assert manifest["parents"] == {"data/snapshot": snapshot["sha256"]}
 
 
 def test_marking_a_task_failed_ends_its_processes(night):

@@ -11,7 +11,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -71,11 +70,9 @@ def test_everything_is_well_after_up(stack: Settings) -> None:
     assert [check for check in doctor(stack) if check.level == ERROR and check.name != "dags"] == []
 
 
-def test_up_twice_is_quick_and_changes_nothing(stack: Settings) -> None:
+def test_up_twice_changes_nothing(stack: Settings) -> None:
     before = pids(stack)
-    started = time.monotonic()
     lifecycle.up(stack)
-    assert time.monotonic() - started < 3
     assert pids(stack) == before
 
 

@@ -17,7 +17,8 @@ import torch
 
 from pipeline.augmentation import experiment
 from pipeline.augmentation.gate import GateVerdict
-from pipeline.augmentation.rows import FILE, Rows, mixed, read_rows, write_rows
+from pipeline.augmentation.mixing import mixed
+from pipeline.augmentation.rows import FILE, Rows, read_rows, write_rows
 from pipeline.exit_codes import BadConfiguration
 from pipeline.graph import load_graph
 from pipeline.settings import CHECKOUT
@@ -29,9 +30,9 @@ OUTPUTS = ("data/synthetic", "reports/augmentation")
 PROGRAM = """
 import sys
 from pathlib import Path
-from pipeline.training import adversarial
+from pipeline.augmentation.gan import training
 from tests.training_data import Chain
-adversarial.CHECKPOINT_SECONDS = 0.0  # after every step
+training.CHECKPOINT_SECONDS = 0.0  # after every step
 Chain(Path(sys.argv[1])).run("augment", enabled=True, shares=[1.0])
 """
 
@@ -129,7 +130,9 @@ def test_what_is_fed_in_is_marked_counted_and_trained_on(chain, tmp_path, monkey
     rows = read_rows(fed.folder("data/synthetic"), data)
     assert rows is not None
     _given_items_are_the_users_own(rows, data)
-    fed.run("transfer")
+    taught = fed.run("transfer")
+    assert taught.metrics["synthetic_rows"] == table.height
+    assert "made rows beside the real ones" in taught.found
     told = json.loads((fed.folder("models/teacher") / "model.json").read_text())
     assert told["synthetic_rows"] == table.height
     assert digests(fed, "models/teacher")["model.safetensors"] != digests(chain, "models/teacher")["model.safetensors"]
@@ -199,6 +202,14 @@ def test_a_target_with_one_item(bare):
 def test_a_target_with_a_handful_of_users(bare):
     chain = bare(users=8)
     assert "too few to imitate, 10 are wanted" in chain.run("augment", enabled=True).found
+
+
+def test_a_generator_that_diverges(chain, tmp_path):
+    poor = chain.copy_to(tmp_path)
+    found = poor.run("augment", enabled=True, source_steps=0, target_steps=2, learning_rate=float("inf")).found
+    assert found.startswith("passes through: the generator failed: a figure is not finite at step 2")
+    assert set(digests(poor)) == {"augment.json", "report.html"}
+    assert "it has diverged" in (poor.folder("reports/augmentation") / "report.html").read_text()
 
 
 def test_thin_users_only(chain, tmp_path):

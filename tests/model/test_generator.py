@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.augmentation.gan import training
+from pipeline.augmentation.gan.look import energy_distance
+from pipeline.augmentation.gan.plan import GanPlan
+from pipeline.augmentation.gan.real_sequences import RealSequences
+from pipeline.augmentation.gan.training import GanTraining
+from pipeline.augmentation.gan.windows import condition_of, draw_windows
 from pipeline.models.critic import Critic, gradient_penalty
 from pipeline.models.generator import Condition, GeneratorShape, SequenceGenerator, Space
-from pipeline.training import adversarial
-from pipeline.training.adversarial import AdversarialTraining, GanPlan, RealSequences
 
 ITEMS, TOPICS = 20, 4
 SHAPE = GeneratorShape(item_width=6, profile_width=3, hidden=16, noise=2)
@@ -39,6 +43,14 @@ def condition(history: list[list[int]], ending: list[int]) -> Condition:
     return Condition(torch.zeros(len(ending), 3), torch.tensor(ending), torch.tensor(history))
 
 
+@torch.no_grad()
+def know_one_item(generator: SequenceGenerator, real: RealSequences) -> None:
+    """Make a generator that has collapsed."""
+    generator.popularity.fill_(0.0)
+    generator.pointing.weight.zero_()
+    generator.pointing.bias.copy_(100.0 * real.space.vectors[3])
+
+
 def test_what_is_given_stays_and_what_is_drawn_is_known_and_new(real):
     torch.manual_seed(1)
     wanted = condition([[3, 8], [5, 0]], [0, 7])
@@ -56,8 +68,29 @@ def test_what_is_given_stays_and_what_is_drawn_is_known_and_new(real):
     assert views.requires_grad
 
 
+def test_a_window_is_asked_for_with_less_than_all_of_it(real):
+    torch.manual_seed(5)
+    windows = draw_windows(real, 200, PLAN.longest, np.random.default_rng(5))
+    wanted, items = condition_of(real, windows, given=True)
+    told, lengths, known = wanted.ending > 0, (items > 0).sum(1), (wanted.history > 0).sum(1)
+    assert 0.2 < float(told.float().mean()) < 0.6
+    assert (lengths == windows.lengths - told.long()).all()  # the item to arrive at is not in the sequence
+    assert (windows.items[told, windows.lengths[told] - 1] == wanted.ending[told]).all()
+    assert (known < lengths).all()
+    assert known.min() == 0
+    assert torch.equal(wanted.history, torch.where(wanted.history > 0, items, 0))
+    assert not condition_of(real, windows, given=False)[0].history.any()
+
+
+def test_the_energy_distance_knows_equal_from_different():
+    torch.manual_seed(6)
+    one, same, other = torch.randn(300, 2), torch.randn(300, 2), torch.randn(300, 2) + 1.0
+    assert abs(energy_distance(one, same)) < 0.05
+    assert energy_distance(one, other) > 0.5
+
+
 def test_likelihood_learns_who_follows_whom(real, tmp_path):
-    trained = AdversarialTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), tmp_path).run()
+    trained = GanTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), tmp_path).run()
     assert trained.generator is not None
     start = condition([[1]] * 50, [0] * 50)
     with torch.no_grad():
@@ -88,27 +121,27 @@ def test_the_penalty_wants_slope_one():
 
 
 def test_a_generator_that_knows_a_few_items_is_refused(real, tmp_path):
-    training = AdversarialTraining(SHAPE, [], real, replace(PLAN, target_steps=0), tmp_path)
-    with torch.no_grad():
-        training.generator.popularity.fill_(0.0)
-        training.generator.pointing.weight.zero_()
-        training.generator.pointing.bias.copy_(100.0 * real.space.vectors[3])
-    training.target = replace(training.target, distinct=False)
-    ended = training.run()
+    narrow = GanTraining(SHAPE, [], real, replace(PLAN, target_steps=0), tmp_path)
+    know_one_item(narrow.state.generator, real)
+    narrow.target = replace(narrow.target, distinct=False)
+    ended = narrow.run()
     assert ended.generator is None
     assert ended.stopped is not None
     assert "it has collapsed" in ended.stopped
 
 
-def test_a_collapse_later_keeps_the_earlier_weights(real, tmp_path, monkeypatch):
-    def spoil(self):
-        with torch.no_grad():
-            self.generator.pointing.weight.zero_()
-            self.generator.pointing.bias.copy_(100.0 * real.space.vectors[3])
+def test_without_likelihood_the_first_look_is_before_the_first_step(real, tmp_path):
+    ended = GanTraining(SHAPE, [], real, replace(PLAN, target_steps=0), tmp_path).run()
+    assert [row["step"] for row in ended.history] == [0, 2, 4]
+    ended = GanTraining(SHAPE, [], real, replace(PLAN, target_steps=0, adversarial_steps=0), tmp_path / "none").run()
+    assert ended.kept == 0
+    assert ended.generator is not None
 
-    whole = AdversarialTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), tmp_path / "whole").run()
-    monkeypatch.setattr(AdversarialTraining, "_against_critic", spoil)
-    ended = AdversarialTraining(SHAPE, [], replace(real, distinct=False), PLAN, tmp_path / "spoilt").run()
+
+def test_a_collapse_later_keeps_the_earlier_weights(real, tmp_path, monkeypatch):
+    whole = GanTraining(SHAPE, [], real, replace(PLAN, adversarial_steps=0), tmp_path / "whole").run()
+    monkeypatch.setattr(GanTraining, "_against_critic", lambda self: know_one_item(self.state.generator, real))
+    ended = GanTraining(SHAPE, [], replace(real, distinct=False), PLAN, tmp_path / "spoilt").run()
     assert "collapsed" in (ended.stopped or "")
     assert ended.kept == PLAN.warm
     assert ended.generator is not None and whole.generator is not None
@@ -117,14 +150,14 @@ def test_a_collapse_later_keeps_the_earlier_weights(real, tmp_path, monkeypatch)
 
 
 def test_a_critic_that_always_knows_is_a_divergence(real, tmp_path):
-    ended = AdversarialTraining(SHAPE, [], real, replace(PLAN, widest_gap=1e-9), tmp_path).run()
+    ended = GanTraining(SHAPE, [], real, replace(PLAN, widest_gap=1e-9), tmp_path).run()
     assert "diverged" in (ended.stopped or "")
     assert ended.kept == PLAN.warm
     assert ended.history[-1]["step"] < PLAN.steps
 
 
 def test_a_loss_that_is_no_number_is_a_divergence(real, tmp_path):
-    ended = AdversarialTraining(SHAPE, [], real, replace(PLAN, learning_rate=float("inf")), tmp_path).run()
+    ended = GanTraining(SHAPE, [], real, replace(PLAN, learning_rate=float("inf")), tmp_path).run()
     assert ended.generator is None
     assert "not finite" in (ended.stopped or "")
 
@@ -132,25 +165,25 @@ def test_a_loss_that_is_no_number_is_a_divergence(real, tmp_path):
 @pytest.mark.parametrize("constraint", ["gradient_penalty", "spectral_norm"])
 def test_another_start_from_a_checkpoint_ends_with_the_same_weights(real, tmp_path, monkeypatch, constraint):
     plan = replace(PLAN, constraint=constraint)
-    straight = AdversarialTraining(SHAPE, [], real, plan, tmp_path / "straight").run()
-    monkeypatch.setattr(adversarial, "CHECKPOINT_SECONDS", 0.0)
+    straight = GanTraining(SHAPE, [], real, plan, tmp_path / "straight").run()
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     for dies_after in (17, PLAN.warm + 3):
 
         class Killed(Exception):
             pass
 
-        training = AdversarialTraining(SHAPE, [], real, plan, tmp_path / "killed")
-        save = training._save
+        doomed = GanTraining(SHAPE, [], real, plan, tmp_path / "killed")
+        state = doomed.state
 
-        def die(save=save, training=training, dies_after=dies_after, killed=Killed):
-            save()
-            if training.progress.step >= dies_after:
+        def die(folder, save=state.save, state=state, dies_after=dies_after, killed=Killed):
+            save(folder)
+            if state.progress.step >= dies_after:
                 raise killed
 
-        monkeypatch.setattr(training, "_save", die)
+        monkeypatch.setattr(state, "save", die)
         with pytest.raises(Killed):
-            training.run()
-    again = AdversarialTraining(SHAPE, [], real, plan, tmp_path / "killed").run()
+            doomed.run()
+    again = GanTraining(SHAPE, [], real, plan, tmp_path / "killed").run()
     assert again.history == straight.history
     assert straight.generator is not None and again.generator is not None
     for kind in ("generator", "critic"):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from contextlib import redirect_stderr, redirect_stdout
+from unittest.mock import patch
 
 import psycopg
 import pytest
 
+from pipeline.cli import main
 from pipeline.lineage.database import index_url
 from pipeline.registry.champion import ALIAS, model_name
 from pipeline.registry.promotion import promote
-from pipeline.settings import CHECKOUT
+from pipeline.settings import settings
 
 
 @pytest.fixture
@@ -31,10 +34,22 @@ def three(registry):
 
 
 def models(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("warmstart")), "models", *words],
-        cwd=CHECKOUT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"},
-    )  # fmt: skip
+    """`warmstart models …`, in this process: its imports are paid once."""
+    argv = ["warmstart", "models", *words]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    settings.cache_clear()
+    with (
+        patch.object(sys, "argv", argv),
+        patch.dict(os.environ, COLUMNS="200"),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    settings.cache_clear()
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
 
 def answer(*words: str):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.augmentation.gate import GateRules, judge
-from pipeline.augmentation.trial import ArmFigures, Part, best_share, cross_fitted
+from pipeline.augmentation.parts import Part
+from pipeline.augmentation.shares import best_share, cross_fitted
+from pipeline.augmentation.trial import ArmFigures
 from pipeline.data.training_set import Holdout
 
 RULES = GateRules(confidence=0.95, samples=500, guard=0.02, least_users=50, seed=1)

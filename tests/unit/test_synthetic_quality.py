@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluation.synthetic import (
-    copied_share,
+from pipeline.augmentation.copies import copied_share
+from pipeline.augmentation.likeness import (
     density_and_coverage,
     features,
     likeness,

@@ -1,4 +1,4 @@
-"""How like real sequences made ones are, and whether they are copies.
+"""How like real sequences made ones are.
 
 A sequence is judged as a point (features of it, float32 [n, F]) or by its items. Every figure has a reference: the same
 figure between two halves of the real sequences.
@@ -19,7 +19,6 @@ FOLDS = 4
 CLASSIFIER_STEPS = 150
 NEIGHBOURS = 5
 GROUPS = 12  # of items, for transitions
-SHORTEST_COPY = 3  # items: shorter stretches are common by chance
 
 
 @dataclass(frozen=True)
@@ -161,32 +160,3 @@ def nearest_distance(real: Array, made: Array) -> float:
     """See `Likeness`."""
     among = np.partition(cdist(real, real), 1, axis=1)[:, 1]
     return float(np.median(cdist(made, real).min(1)) / max(float(np.median(among)), 1e-9))
-
-
-def copied_share(made: Array, real: Array, owners: Array | None = None) -> float:
-    """Share of the made sequences of three items or more that stand, whole and in order, in a real one.
-
-    Args:
-        made, real: int64 [n, L], left-aligned, 0 after the last item.
-        owners: int64 [n], the row of `real` that does not count for each made one (its own); None: every row counts.
-    """
-    lengths = (made > 0).sum(1)
-    holders: dict[tuple[int, ...], set[int]] = {}
-    for row in np.flatnonzero(lengths >= SHORTEST_COPY):
-        holders.setdefault(tuple(made[row, : lengths[row]].tolist()), set())
-    sizes = sorted({len(stretch) for stretch in holders})
-    for number, sequence in enumerate(real):
-        items = sequence[sequence > 0].tolist()
-        for size in (size for size in sizes if size <= len(items)):
-            for start in range(len(items) - size + 1):
-                found = holders.get(tuple(items[start : start + size]))
-                if found is not None:
-                    found.add(number)
-    judged = np.flatnonzero(lengths >= SHORTEST_COPY)
-    if not len(judged):
-        return 0.0
-    copies = 0
-    for row in judged:
-        found = holders[tuple(made[row, : lengths[row]].tolist())]
-        copies += bool(found - ({int(owners[row])} if owners is not None else set()))
-    return copies / len(judged)
