@@ -49,6 +49,7 @@ def create_credentials(settings: Settings) -> None:
     new = {user: secrets.token_urlsafe(12) for user in AIRFLOW_USERS if user not in passwords}
     if new:
         write_privately(passwords_path(settings), json.dumps(passwords | new, indent=2))
+    passwords_path(settings).chmod(0o600)
     if not all(asdict(airflow_keys(settings)).values()):
         write_privately(keys_path(settings), json.dumps(asdict(AirflowKeys.new()), indent=2))
 
