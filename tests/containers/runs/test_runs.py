@@ -103,11 +103,12 @@ def test_at_start_up_containers_are_ended_whose_run_is_over(engine, docker_night
     made = {
         run_id: start(engine, image, labels(settings.home, run_id, "embed", 1, "")) for run_id in [*states, "closed"]
     }
+    made["no stage"] = start(engine, image, labels(settings.home, "closed", "open", 1, ""))
     try:
         ended = reap_containers(settings, engine, lambda run_id: states.get(run_id))
         assert len(ended) == 2
         left = {container["Id"] for container in find(engine, settings.home)}
-        assert {run_id for run_id, container in made.items() if container in left} == {"alive", "unknown"}
+        assert {run_id for run_id, container in made.items() if container in left} == {"alive", "unknown", "no stage"}
     finally:
         for container in made.values():
             end(engine, container)
