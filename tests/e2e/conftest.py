@@ -121,11 +121,11 @@ class Ended:
         return {name: task["state"] for name, task in self.tasks.items()}
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for `condition`; fails the test after `PATIENCE_SECONDS`."""
-    end = time.monotonic() + PATIENCE_SECONDS
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for `condition`; fails the test after `seconds`."""
+    end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"waited {PATIENCE_SECONDS} s in vain for {what}"
+        assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}"
         time.sleep(0.5)
 
 

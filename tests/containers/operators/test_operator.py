@@ -129,7 +129,7 @@ def test_an_image_of_other_requirements_is_refused(bench, capfd):
 @pytest.mark.parametrize("seen", [0, None])  # by the driver's files; None: the engine is elsewhere, and is asked
 def test_without_a_gpu_auto_falls_back_and_says_so_and_a_number_is_refused(bench, monkeypatch, capfd, seen):
     if seen is None and "nvidia" in bench.client.info()["Runtimes"]:
-        pytest.skip("this engine has a driver for GPUs")
+        pytest.skip("this engine has a driver for GPUs: this is about one that has none")
     monkeypatch.setattr("pipeline.containers.engine.host_gpus", lambda client: seen)
     bench.install("open('said', 'w').close()")
     bench.run(bench.stage(gpus="auto"))

@@ -39,4 +39,4 @@ def docker_night(engine, tmp_path_factory) -> Iterator[Night]:
 @pytest.fixture(scope="session")
 def in_containers(docker_night) -> Ended:
     """A whole run of the tiny world in containers."""
-    return docker_night.run(seconds=600, targets=["harbour"], overrides=WORK)
+    return docker_night.run(targets=["harbour"], overrides=WORK)

@@ -79,18 +79,18 @@ def test_a_killed_workers_container_is_adopted_by_the_retry_and_ended_with_it(en
     run_id = docker_night.trigger(targets=["harbour"], overrides=LONG)
     container = await_container(engine, docker_night, run_id, "pretrain")
     kill_worker(docker_night, run_id, "pretrain")
-    wait_until(lambda: docker_night.task_state(run_id, "pretrain") == "up_for_retry", 120, "the loss of the worker")
-    wait_until(lambda: "Reconnecting" in log_of(docker_night, run_id, "pretrain", 2), 120, "the adoption")
-    wait_until(lambda: "epoch 1/" in log_of(docker_night, run_id, "pretrain", 2), 30, "the log from its first line")
+    wait_until(lambda: docker_night.task_state(run_id, "pretrain") == "up_for_retry", "the loss of the worker")
+    wait_until(lambda: "Reconnecting" in log_of(docker_night, run_id, "pretrain", 2), "the adoption")
+    wait_until(lambda: "epoch 1/" in log_of(docker_night, run_id, "pretrain", 2), "the log from its first line")
     home = docker_night.settings.home
     [adopted] = find(engine, home, run_id, "pretrain")
     assert (adopted["Id"], adopted["State"]) == (container, "running")
 
     docker_night.patch_task(run_id, "pretrain", new_state="failed")
     began = time.monotonic()
-    wait_until(lambda: not find(engine, home, run_id, "pretrain"), 40, "the end of the container")
+    wait_until(lambda: not find(engine, home, run_id, "pretrain"), "the end of the container", 40)
     assert time.monotonic() - began < 10 + 5  # a heartbeat is at most five seconds away
-    docker_night.wait(run_id, 240)
+    docker_night.wait(run_id)
 
 
 def test_at_start_up_containers_are_ended_whose_run_is_over(engine, docker_night):
@@ -129,7 +129,7 @@ def await_container(engine: Any, night: Night, run_id: str, stage: str) -> str:
             return any(b"epoch" in engine.logs(c["Id"]) for c in find(engine, home, run_id, stage))
         return False
 
-    wait_until(works, 240, f"the container of {stage}")
+    wait_until(works, f"the container of {stage}")
     return str(find(engine, home, run_id, stage)[0]["Id"])
 
 
