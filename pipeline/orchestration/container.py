@@ -26,10 +26,10 @@ from docker.types import DeviceRequest
 from pipeline.containers import engine
 from pipeline.containers.labels import INPUTS, container_name, labels
 from pipeline.containers.running import end, find
-from pipeline.exit_codes import DONE, KILLED, NEVER_RETRIED, NOT_PROMOTED, BadConfiguration, StageError
+from pipeline.exit_codes import DONE, KILLED, NEVER_RETRIED, NOT_PROMOTED, BadConfiguration
 from pipeline.orchestration.container_environment import checkout_environment, container_environment
 from pipeline.orchestration.container_mounts import checkout_mounts, mounts, prepare, socket_group, user_of
-from pipeline.orchestration.exit_status import raise_for_exit_code
+from pipeline.orchestration.exit_status import raise_for_exit_code, told
 from pipeline.orchestration.inputs import inputs_digest
 from pipeline.orchestration.location import checkout, home, run_record, workspace_folder
 from pipeline.orchestration.process import task_identity
@@ -71,18 +71,12 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
     def execute(self, context: Any) -> Any:
         """Run the command, or go on with what an earlier try left running; act on the exit code."""
         self._run_id = context["run_id"]
-        try:
+        with told(self):
             self._client = engine.connect()
             self._resources = resources(self.meta)
             self._image = self._pinned_image()
             self._inputs = inputs_digest(self._folder, self.words, self.reads, self.target, self._image)
             return self.execute_resumable(context)
-        except ValueError as fault:
-            self.log.error("%s", fault)
-            raise_for_exit_code(BadConfiguration.exit_code, self.task_id)
-        except StageError as fault:
-            self.log.error("%s", fault)
-            raise_for_exit_code(fault.exit_code, self.task_id)
 
     @property
     def cli(self) -> Any:

@@ -21,8 +21,8 @@ from kubernetes.client import ApiException
 
 from pipeline.containers.engine import image_by_digest
 from pipeline.containers.labels import container_name
-from pipeline.exit_codes import BadConfiguration, PassingFault, StageError
-from pipeline.orchestration.exit_status import raise_for_exit_code
+from pipeline.exit_codes import PassingFault
+from pipeline.orchestration.exit_status import raise_for_exit_code, told
 from pipeline.orchestration.inputs import inputs_digest
 from pipeline.orchestration.location import home, run_record, workspace_folder
 from pipeline.orchestration.pod_spec import CONTAINER, INPUTS_LABEL, pod_name, stage_pod
@@ -70,14 +70,8 @@ class PodOperator(KubernetesPodOperator):
 
     def execute(self, context: Any) -> Any:
         """Run the command, or go on with the pod of an earlier try; act on the exit code."""
-        try:
+        with told(self):
             self._describe(context)
-        except ValueError as fault:
-            self.log.error("%s", fault)
-            raise_for_exit_code(BadConfiguration.exit_code, self.task_id)
-        except StageError as fault:
-            self.log.error("%s", fault)
-            raise_for_exit_code(fault.exit_code, self.task_id)
         return super().execute(context)
 
     def get_or_create_pod(self, pod_request_obj: Any, context: Any) -> Any:

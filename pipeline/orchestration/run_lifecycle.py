@@ -8,9 +8,8 @@ from typing import Any
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
-from pipeline.exit_codes import StageError
 from pipeline.graph import load_graph
-from pipeline.orchestration.exit_status import raise_for_exit_code
+from pipeline.orchestration.exit_status import told
 from pipeline.orchestration.location import CHECKOUT, home, workspace_folder
 from pipeline.orchestration.runtime import LifecycleOperator, runtime
 from pipeline.runs.as_of import as_of_rule, format_as_of
@@ -28,11 +27,8 @@ class OpenRunOperator(LifecycleOperator):
     def execute(self, context: Any) -> list[str]:
         self.words = open_words(context["dag_run"], context["params"])
         if runtime() != "process":
-            try:
+            with told(self):
                 self.words += image_words()
-            except StageError as fault:
-                self.log.error("%s", fault)
-                raise_for_exit_code(fault.exit_code, self.task_id)
         super().execute(context)
         self.do_xcom_push = True  # off in containers and pods, whose own kind of it is not wanted
         run = yaml.safe_load((workspace_folder(context["run_id"]) / "run.yaml").read_text())
