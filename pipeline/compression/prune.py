@@ -70,7 +70,8 @@ def without(model: SequentialRecommender, removed: Sequence[Removed]) -> Sequent
         # Rows of the joint projection stand as query heads, key heads, value heads.
         joint = [part * layer.heads * width + row for part in range(3) for row in inner]
         name = f"trunk.blocks.{number}"
-        for part, kept in ((f"{name}.query_key_value", joint), (f"{name}.up", channels)):
+        to_channels = [part for part in (f"{name}.up", f"{name}.beside") if f"{part}.weight" in weights]
+        for part, kept in ((f"{name}.query_key_value", joint), *((part, channels) for part in to_channels)):
             weights[f"{part}.weight"] = weights[f"{part}.weight"][kept]
             weights[f"{part}.bias"] = weights[f"{part}.bias"][kept]
         for part, kept in ((f"{name}.attention_out", inner), (f"{name}.down", channels)):

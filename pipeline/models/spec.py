@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+LEARNED, ROTARY = "learned", "rotary"  # positions
+GELU, SWIGLU = "gelu", "swiglu"  # feed_forward
+
 
 @dataclass(frozen=True)
 class LayerShape:
@@ -30,6 +33,10 @@ class ModelSpec:
         domains: name and number of items of each domain with ID vectors here, in the order of the tables.
         dropout, id_dropout: probabilities in training; an ID vector is dropped whole.
         recency: decayed means of the history are added to the states (pipeline/models/recency.py).
+        positions: learned, a table, or rotary (pipeline/models/rotary.py), for even head widths.
+        feed_forward: gelu or swiglu, which has a second projection to the channels.
+        residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
+        similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
     """
 
     width: int
@@ -46,11 +53,20 @@ class ModelSpec:
     dropout: float = 0.0
     id_dropout: float = 0.0
     recency: bool = False
+    positions: str = LEARNED
+    feed_forward: str = GELU
+    residual_gates: bool = False
+    similarity: float = 0.0
 
     @property
     def domain_names(self) -> tuple[str, ...]:
         """In the order of the tables."""
         return tuple(name for name, _ in self.domains)
+
+    @property
+    def score_width(self) -> int:
+        """Of the item vectors and states whose products are scores, outside of training."""
+        return self.width + (sum(width for _, width in self.modalities) if self.similarity else 0)
 
     def for_domains(self, *domains: tuple[str, int]) -> ModelSpec:
         """The same model with ID vectors for other domains."""
@@ -81,7 +97,12 @@ class ModelSpec:
             domains=tuple((name, n_items) for name, n_items in values["domains"]),
             dropout=values["dropout"],
             id_dropout=values["id_dropout"],
-            recency=values.get("recency", False),  # specs of earlier models do not name it
+            # specs of earlier models do not name these
+            recency=values.get("recency", False),
+            positions=values.get("positions", LEARNED),
+            feed_forward=values.get("feed_forward", GELU),
+            residual_gates=values.get("residual_gates", False),
+            similarity=values.get("similarity", 0.0),
         )
 
 

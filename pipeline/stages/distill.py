@@ -33,6 +33,9 @@ class Params(TrainingParams):
     profile_buckets: int = Field(default=64, ge=1, description="rows of the hashed table of user attributes")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="on embeddings and layers")
     id_dropout: float = Field(default=0.1, ge=0, lt=1, description="chance that an item is trained by content alone")
+    similarity: bool = Field(
+        default=False, description="keep the teacher's likeness in content; item vectors are wider by the content's"
+    )
     temperature: float = Field(gt=0, description="T: how soft the teacher's opinion is made")
     weight: float = Field(ge=0, description="λ: of the teacher's opinion beside the task")
 
@@ -53,6 +56,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
+    from pipeline.training.similarity import choose_similarity
     from pipeline.training.weights import load_model, save_model, write_history
 
     assert job.target is not None
@@ -82,6 +86,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     validation = Validation([domain], params.validation_users, params.seed)
     log.info("%s: %s parameters, teacher %s", name, f"{student.n_parameters:,}", f"{teacher.n_parameters:,}")
     history = fit(student, [domain.training], loss, validation, params.plan(name), job.scratch / "distill")
+    choose_similarity(name, student, validation)
     save_model(out, student, {**about, "taught": params.weight > 0})
     write_history(out, history)
     ratio = teacher.n_parameters / student.n_parameters
@@ -117,4 +122,5 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         profile_buckets=params.profile_buckets,
         dropout=params.dropout,
         id_dropout=params.id_dropout,
+        similarity=teacher.similarity if params.similarity else 0.0,
     )
