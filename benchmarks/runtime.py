@@ -46,7 +46,7 @@ def main() -> None:
             with running_stack(Path(scratch) / runtime, runtime=runtime) as settings:
                 night = Night(settings, AirflowApi(settings.airflow_uri, "admin", airflow_passwords(settings)["admin"]))
                 night.api.await_dag()
-                ended = night.run(900, targets=["harbour"])
+                ended = night.run(targets=["harbour"])
                 assert ended.state == "success", ended.states()
                 walls[runtime] = {
                     name: wall(task) for name, task in ended.tasks.items() if name not in ("open", "close")
@@ -84,18 +84,18 @@ def adoptions(night: Night) -> int:
     client, good = connect(), 0
     while good < KILLS:
         run_id = night.trigger(targets=["harbour"], overrides=FOREVER)
-        wait_until(lambda run_id=run_id: working(night, client, run_id), 300, "pretrain")
+        wait_until(lambda run_id=run_id: working(night, client, run_id), "pretrain")
         [container] = find(client, night.settings.home, run_id, "pretrain")
         tries = 2  # meta.retries of pretrain
         for attempt in range(1, tries + 1):
             kill(night, run_id)
-            wait_until(lambda a=attempt, r=run_id: adopted(night, r, a + 1), 180, f"try {attempt + 1}")
+            wait_until(lambda a=attempt, r=run_id: adopted(night, r, a + 1), f"try {attempt + 1}")
             left = find(client, night.settings.home, run_id, "pretrain")
             if [c["Id"] for c in left] != [container["Id"]] or left[0]["State"] != "running":
                 return good
             good += 1
         night.patch_task(run_id, "pretrain", new_state="failed")
-        night.wait(run_id, 300)
+        night.wait(run_id)
     return good
 
 
