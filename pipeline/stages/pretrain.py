@@ -16,12 +16,12 @@ from pydantic import Field
 
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.runs.contract import Folders, Job, Summary
-from pipeline.training.plan import TrainingParams
+from pipeline.training.plan import LossParams
 
 log = logging.getLogger(__name__)
 
 
-class Params(TrainingParams):
+class Params(LossParams):
     """Parameters of the backbone and of its training."""
 
     width: int = Field(ge=4, description="of item vectors and of the trunk")
@@ -150,7 +150,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     if start is not None:
         plan = replace(plan, epochs=params.warm_epochs, learning_rate=params.warm_learning_rate, judge_start=True)
         sequences = to_replay(domains, start, params.replay, params.seed)
-    loss = NextItem(domains, params.full_softmax_items, params.sampled_items)
+    loss = NextItem(domains, params.full_softmax_items, params.sampled_items, params.gbce)
     history = fit(model, sequences, loss, validation, plan, job.scratch / "pretrain")
     choose_similarity("pretrain", model, validation)
     out = outputs["models/backbone"]

@@ -14,12 +14,12 @@ import logging
 from pydantic import Field
 
 from pipeline.runs.contract import Folders, Job, Summary
-from pipeline.training.plan import TrainingParams
+from pipeline.training.plan import LossParams
 
 log = logging.getLogger(__name__)
 
 
-class Params(TrainingParams):
+class Params(LossParams):
     """Parameters of fine-tuning."""
 
     dropout: float = Field(default=0.2, ge=0, lt=1, description="on embeddings and layers")
@@ -71,7 +71,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         about["synthetic_rows"] = len(rows.items)
         log.info("%s: %s made sequences beside them", name, f"{len(rows):,}")
     more, training = mixed(domain, rows)
-    loss = NextItem([more], params.full_softmax_items, params.sampled_items)
+    loss = NextItem([more], params.full_softmax_items, params.sampled_items, params.gbce)
     plan = params.plan(name, judge_start=True)
     history = fit(model, [training], loss, validation, plan, job.scratch / "transfer")
     choose_similarity(name, model, validation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
@@ -91,3 +92,17 @@ class TrainingParams(StageParams):
             average=self.average,
             judge_start=judge_start,
         )
+
+
+class LossParams(TrainingParams):
+    """What a stage has to know that teaches the task alone."""
+
+    loss: Literal["softmax", "gbce"] = Field(
+        default="softmax", description="softmax, over all items or a corrected sample; gbce, against draws alone"
+    )
+    calibration: float = Field(default=0.75, ge=0, le=1, description="t of gbce: 1 undoes what drawing does")
+
+    @property
+    def gbce(self) -> float | None:
+        """The calibration where the loss is gBCE, None where it is not."""
+        return self.calibration if self.loss == "gbce" else None
