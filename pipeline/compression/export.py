@@ -112,14 +112,15 @@ class NewItems(nn.Module):
         bags = nn.functional.embedding(attributes, self.items.attributes.weight, padding_idx=0)  # (n, A, D)
         present = (attributes > 0).to(bags.dtype)  # (n, A)
         vectors = (bags * present[:, :, None]).sum(1) / present.sum(1, keepdim=True).clamp(min=1.0)
-        units = []
+        units = {}
         for name, given in zip(self.modalities, content, strict=True):
             length = given.square().sum(1, keepdim=True).sqrt()  # content is read at length 1: see unit_rows
-            units.append(torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0))
-            vectors = vectors + self.items.content[name](units[-1])
+            units[name] = torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0)
+        if units:
+            vectors = vectors + self.items.fused(units)
         if self.has_features:
             vectors = vectors + self.items.features(inputs[-1])
-        return torch.cat([vectors, *units], dim=1) if self.similarity else vectors
+        return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
 
 
 def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: Path) -> ServedGraph:

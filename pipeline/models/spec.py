@@ -7,6 +7,7 @@ from typing import Any
 
 LEARNED, ROTARY = "learned", "rotary"  # positions
 GELU, SWIGLU = "gelu", "swiglu"  # feed_forward
+SUM, GATES = "sum", "gates"  # fusion
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ModelSpec:
         positions: learned, a table, or rotary (pipeline/models/rotary.py), for even head widths.
         feed_forward: gelu or swiglu, which has a second projection to the channels.
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
+        fusion: of an item's content vectors: sum or gates (pipeline/models/fusion.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
     """
 
@@ -56,6 +58,7 @@ class ModelSpec:
     positions: str = LEARNED
     feed_forward: str = GELU
     residual_gates: bool = False
+    fusion: str = SUM
     similarity: float = 0.0
 
     @property
@@ -102,6 +105,7 @@ class ModelSpec:
             positions=values.get("positions", LEARNED),
             feed_forward=values.get("feed_forward", GELU),
             residual_gates=values.get("residual_gates", False),
+            fusion=values.get("fusion", SUM),
             similarity=values.get("similarity", 0.0),
         )
 

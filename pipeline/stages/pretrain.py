@@ -36,6 +36,9 @@ class Params(LossParams):
     positions: Literal["learned", "rotary"] = Field(default="learned", description="a table, or turns of the heads")
     feed_forward: Literal["gelu", "swiglu"] = Field(default="gelu", description="of a layer")
     residual_gates: bool = Field(default=False, description="what a layer adds passes a gate that reads the stream")
+    fusion: Literal["sum", "gates"] = Field(
+        default="sum", description="of the content vectors of an item; gates: each counts by what it says"
+    )
     max_length: int = Field(ge=1, description="interactions of a history that are read, the latest ones")
     item_statistics: bool = Field(
         default=True, description="read the items' point-in-time statistics; they are those at the end of training"
@@ -121,6 +124,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         positions=params.positions,
         feed_forward=params.feed_forward,
         residual_gates=params.residual_gates,
+        fusion=params.fusion,
         similarity=WHILE_TRAINING if params.similarity and kinds else 0.0,
         id_width=params.width,
         attribute_buckets=params.attribute_buckets,

@@ -17,6 +17,8 @@ SHORT = {
         "positions": "rotary",
         "feed_forward": "swiglu",
         "residual_gates": True,
+        "fusion": "gates",
+        "loss": "gbce",
     },
     "transfer": {"epochs": 1},
     "distill": {"epochs": 1, "similarity": True},
