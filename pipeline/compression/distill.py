@@ -1,53 +1,175 @@
-"""Distillation: a student learns the task and the teacher's opinion of every item.
+"""Distillation: a student learns the task and the teacher's opinion.
 
-    L = L_task + λ · T² · KL(teacher ‖ student)      (arXiv 1503.02531)
+    L = L_task + λ · T² · KL(teacher ‖ student) + ρ · ranking + μ · matching
 
-The divergence is taken over the whole catalogue, items outside of training included: the teacher's opinion of them is
-all that the student can learn about them. Where the catalogue is sampled, it is taken over the batch's candidates.
+* KL (arXiv 1503.02531) over the whole catalogue, or over the teacher's first K items of a position and a sample of all
+  others that stands for the rest. Items outside of training are among them: the teacher's opinion of them is all that
+  a student can learn about them.
+* ranking: the likelihood of the teacher's order of its first K (`pipeline.compression.terms.ranking_loss`).
+* matching: squared error of states, and of item vectors, against the teacher's, each through a projection that is
+  trained along and thrown away.
 
-The teacher's item vectors are computed once; its states are computed with each batch, without dropout and without
-gradients, which costs less than keeping its logits for windows that move from epoch to epoch.
+The teacher speaks once, before training (`pipeline.compression.teacher_outputs`).
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor, nn
+
+from pipeline.compression.teacher_outputs import TeacherOutputs
+from pipeline.compression.terms import matching_loss, ranking_loss
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.batches import Batch
 from pipeline.training.domains import Domain
-from pipeline.training.losses import distillation_loss, next_item_loss
-from pipeline.training.next_item import NextItem, logits_of
+from pipeline.training.losses import Candidates, distillation_loss, next_item_loss
+from pipeline.training.next_item import NextItem, states_and_vectors
+
+PROJECTIONS = "projections"  # of a student while it learns
+NOTHING = -1e4  # a logit of no chance; of -inf, a divergence would be no number
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is learned from the teacher, and how much of it.
+
+    Attributes:
+        weight: λ of the divergence.
+        temperature: T of the divergence.
+        top: K; 0 takes the divergence over the whole catalogue and allows no ranking.
+        rest: items drawn for a batch that stand for all others, where K is not 0.
+        ranking: ρ.
+        matching: μ.
+    """
+
+    weight: float
+    temperature: float
+    top: int = 0
+    rest: int = 0
+    ranking: float = 0.0
+    matching: float = 0.0
+
+    @property
+    def any(self) -> bool:
+        """Is anything learned from the teacher?"""
+        return self.weight > 0 or self.ranking > 0 or self.matching > 0
 
 
 class Taught:
-    """The loss of a student beside its teacher."""
+    """The loss of a student beside its teacher's outputs."""
 
-    def __init__(
-        self, task: NextItem, teacher: SequentialRecommender, domain: Domain, weight: float, temperature: float
-    ) -> None:
+    def __init__(self, task: NextItem, outputs: TeacherOutputs, domain: Domain, lessons: Lessons) -> None:
         """Args:
         task: next items of the domain.
-        teacher: in evaluation mode; its weights stay as they are.
-        domain: of the target, opened with the teacher's spec.
-        weight: λ.
-        temperature: T.
+        outputs: of the teacher, with `lessons.top` items a position.
+        domain: of the target, opened with the student's spec.
+        lessons: what to learn from them.
         """
-        self._task, self._teacher, self._domain = task, teacher.eval(), domain
-        self._weight, self._temperature = weight, temperature
-        with torch.no_grad():
-            self._vectors = teacher.item_vectors(domain.name, domain.catalogue)  # (n_items + 1, D)
+        self._task, self._outputs, self._domain, self._lessons = task, outputs, domain, lessons
 
     def __call__(self, student: SequentialRecommender, batch: Batch) -> Tensor:
         """Mean over the batch's targets."""
-        candidates = self._task.candidates(batch)
-        logits = self._task.logits(student, batch, candidates)  # (N, m)
+        if not self._lessons.any:
+            return self._task(student, batch)
+        device = self._domain.catalogue.device
+        places = batch.places[batch.targets > 0]
+        told = torch.from_numpy(self._outputs.states[places]).to(device).float()  # (N, D of the teacher)
+        if self._lessons.top:
+            top = torch.from_numpy(self._outputs.top[places]).to(device).long()  # (N, K)
+            logits = torch.from_numpy(self._outputs.logits[places]).to(device).float()
+            return self._of_top(student, batch, told, top, logits)
+        return self._of_catalogue(student, batch, told)
+
+    def _of_catalogue(self, student: SequentialRecommender, batch: Batch, told: Tensor) -> Tensor:
+        lessons, candidates = self._lessons, self._task.candidates(batch)
+        states, vectors = states_and_vectors(student, self._domain, batch, candidates)
+        logits = states @ vectors.T  # (N, m)
         loss = next_item_loss(logits, self._task.positives(batch, candidates), candidates)
-        if self._weight == 0:
-            return loss
-        with torch.no_grad():
-            taught = logits_of(self._teacher, self._domain, batch, candidates, self._vectors)
-        if not candidates.complete:  # both partition sums are estimates from the same sample
-            logits, taught = logits + candidates.log_weight, taught + candidates.log_weight
-        return loss + self._weight * distillation_loss(logits, taught, self._temperature)
+        if lessons.weight:
+            taught = told @ self._outputs.vectors[candidates.items].T
+            if not candidates.complete:  # both partition sums are estimates from the same sample
+                weight = candidates.log_weight * lessons.temperature
+                logits, taught = logits + weight, taught + weight
+            loss = loss + lessons.weight * distillation_loss(logits, taught, lessons.temperature)
+        return loss + self._matching(student, states, vectors, candidates.items, told)
+
+    def _of_top(
+        self, student: SequentialRecommender, batch: Batch, told: Tensor, top: Tensor, top_logits: Tensor
+    ) -> Tensor:
+        lessons, candidates = self._lessons, self._task.candidates(batch)
+        catalogue = self._domain.catalogue
+        drawn = 1 + torch.randperm(catalogue.n_items, device=catalogue.device)[: lessons.rest]  # (R,)
+        wanted = candidates
+        if not candidates.complete:  # one encoding of all that is scored
+            wanted = replace(candidates, items=torch.unique(torch.cat([candidates.items, drawn, top.flatten()])))
+        states, vectors = states_and_vectors(student, self._domain, batch, wanted)  # (N, D), (M, D)
+        loss = self._task.loss_of(states, _rows(vectors, wanted, candidates.items), batch, candidates)
+        theirs = self._top_logits(states, vectors, wanted, top)  # (N, K)
+        rest = states @ _rows(vectors, wanted, drawn).T  # (N, R)
+        twice = _also_in(drawn, top, catalogue.n_items)  # there already; the others stand for all that were not drawn
+        log_weight = torch.log(torch.tensor(catalogue.n_items / max(1, len(drawn)), device=top.device))
+        if lessons.weight:
+            taught = told @ self._outputs.vectors[drawn].T
+            student_logits, teacher_logits = (
+                torch.cat([first, (other + lessons.temperature * log_weight).masked_fill(twice, NOTHING)], dim=1)
+                for first, other in ((theirs, rest), (top_logits, taught))
+            )
+            divergence = distillation_loss(student_logits, teacher_logits, lessons.temperature)
+            loss = loss + lessons.weight * divergence
+        if lessons.ranking:
+            loss = loss + lessons.ranking * ranking_loss(theirs, (rest + log_weight).masked_fill(twice, NOTHING))
+        return loss + self._matching(student, states, vectors, wanted.items, told)
+
+    @staticmethod
+    def _top_logits(states: Tensor, vectors: Tensor, wanted: Candidates, top: Tensor) -> Tensor:
+        if wanted.complete:
+            return (states @ vectors.T).gather(1, top - 1)
+        at = torch.searchsorted(wanted.items, top)  # (N, K)
+        return torch.einsum("nd,nkd->nk", states, nn.functional.embedding(at, vectors))
+
+    def _matching(
+        self, student: SequentialRecommender, states: Tensor, vectors: Tensor, items: Tensor, told: Tensor
+    ) -> Tensor:
+        if not self._lessons.matching:
+            return states.new_zeros(())
+        projections = student.get_submodule(PROJECTIONS)
+        assert isinstance(projections, Projections)
+        of_states = matching_loss(projections.states(states), told)
+        of_items = matching_loss(projections.items(vectors), self._outputs.vectors[items])
+        return self._lessons.matching * (of_states + of_items)
+
+
+def _rows(vectors: Tensor, wanted: Candidates, items: Tensor) -> Tensor:
+    """The rows of `vectors`, which are those of `wanted`, that belong to `items`."""
+    if wanted.complete:
+        return vectors if items is wanted.items else vectors.index_select(0, items - 1)
+    return vectors.index_select(0, torch.searchsorted(wanted.items, items))
+
+
+def _also_in(drawn: Tensor, top: Tensor, n_items: int) -> Tensor:
+    """bool [N, R]: which of the items `drawn` [R] are in a row of `top` [N, K]."""
+    column = torch.zeros(n_items + 1, dtype=torch.int64, device=top.device)
+    column[drawn] = torch.arange(1, len(drawn) + 1, device=top.device)
+    found = torch.zeros(len(top), len(drawn) + 1, dtype=torch.bool, device=top.device)
+    return found.scatter_(1, column[top], value=True)[:, 1:]
+
+
+class Projections(nn.Module):
+    """From a student's width to its teacher's."""
+
+    def __init__(self, width: int, to: int) -> None:
+        super().__init__()
+        self.states = nn.Linear(width, to, bias=False)
+        self.items = nn.Linear(width, to, bias=False)
+
+
+def with_projections(student: SequentialRecommender, width: int) -> None:
+    """Give a student projections to a teacher of that width: they are trained and checkpointed with it."""
+    student.add_module(PROJECTIONS, Projections(student.spec.width, width).to(next(student.parameters()).device))
+
+
+def without_projections(student: SequentialRecommender) -> None:
+    """Take them away, where there are any: they are no part of the model."""
+    student._modules.pop(PROJECTIONS, None)

@@ -56,13 +56,14 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
 
     from pipeline.compression.agreement import check_agreement, check_item_encoder
     from pipeline.compression.catalogue import write_catalogue
-    from pipeline.compression.distill import Taught
+    from pipeline.compression.distill import Lessons, Taught
     from pipeline.compression.export import export_item_encoder, export_onnx
     from pipeline.compression.golden import golden_request
     from pipeline.compression.importance import taylor_importance
     from pipeline.compression.new_items import ITEM_ENCODER
     from pipeline.compression.prune import Removed, least_important, without
     from pipeline.compression.served_model import MODEL
+    from pipeline.compression.teacher_outputs import TeacherOutputs
     from pipeline.data.training_set import load_domain
     from pipeline.features.whitening import WHITENING
     from pipeline.training.batches import EpochBatches
@@ -99,7 +100,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         log.info("%s: %s of %s parameters stay", name, f"{model.n_parameters:,}", f"{dense.n_parameters:,}")
         if params.recovery_epochs:
             validation = Validation([domain], params.validation_users, params.seed)
-            loss = Taught(task, dense, domain, params.weight, params.temperature)
+            said = TeacherOutputs.of(dense, domain, 0, job.scratch / "dense")
+            loss = Taught(task, said, domain, Lessons(params.weight, params.temperature))
             history = fit(model, [domain.training], loss, validation, _plan(name, params), job.scratch / "prune")
     graph = export_onnx(model, domain, params.top_k, out / MODEL)
     export_item_encoder(model, out / ITEM_ENCODER)
