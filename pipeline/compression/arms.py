@@ -2,8 +2,8 @@
 
 * `taught`: the student, with the task and the teacher's opinion;
 * `untaught`: the same student, the same start and the same steps, with the task alone. What the teacher is worth;
-* `teacher-sized`: a model of the teacher's size from random weights, the same steps, with the task alone. A teacher
-  that is not ahead of it is a weak one, and keeping all of it is no merit.
+* `teacher-sized`: a model of the teacher's size from random weights, with the task alone, as many steps unless it
+  stops early. A teacher that is not ahead of it is a weak one, and keeping all of it is no merit.
 """
 
 from __future__ import annotations
@@ -76,10 +76,15 @@ class Lab:
             with_projections(student, outputs.vectors.shape[1])
         return self._train(TAUGHT, student, Taught(self.task, outputs, self.domain, lessons), self.plan)
 
-    def control(self, name: str, taught: Arm) -> Arm:
-        """A control arm, with exactly the steps of the taught one."""
+    def untaught(self, taught: Arm) -> Arm:
+        """The student with exactly the steps of the taught one."""
         epochs = int(taught.history[-1]["epoch"])
         plan = replace(self.plan, patience=max(1, self.plan.epochs), stop_after=epochs)
+        return self._train(UNTAUGHT, self.fresh(), self.task, plan)
+
+    def alone(self, name: str, taught: Arm) -> Arm:
+        """A model of this shape with the taught one's steps at most; stops early, as a teacher does."""
+        plan = replace(self.plan, stop_after=int(taught.history[-1]["epoch"]))
         return self._train(name, self.fresh(), self.task, plan)
 
     def fresh(self) -> SequentialRecommender:

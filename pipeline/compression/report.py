@@ -12,7 +12,7 @@ MEANING = {
     "teacher": "what is made smaller",
     "taught": "the student, with the task and the teacher's opinion",
     "untaught": "the same student, start and steps, with the task alone",
-    "teacher-sized": "a model as large as the teacher from random weights, as many steps, with the task alone",
+    "teacher-sized": "a model as large as the teacher from random weights, with the task alone, stopped early",
 }
 
 

@@ -55,7 +55,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         BadConfiguration: the student is not smaller than the teacher, its shape does not work out, ranking is asked for
             without the teacher's first items, or the loss became NaN.
     """
-    from pipeline.compression.arms import TEACHER_SIZED, UNTAUGHT, Lab, better
+    from pipeline.compression.arms import TEACHER_SIZED, Lab, better
     from pipeline.compression.distill import Lessons
     from pipeline.compression.report import render_report
     from pipeline.compression.retained import retained
@@ -117,8 +117,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     log.info("%s: %s parameters, teacher %s", name, f"{small:,}", f"{teacher.n_parameters:,}")
     students = lab("student")
     taught = students.taught(said, lessons)
-    untaught = students.control(UNTAUGHT, taught)
-    sized = lab("teacher").control(TEACHER_SIZED, taught)
+    untaught = students.untaught(taught)
+    sized = lab("teacher").alone(TEACHER_SIZED, taught)
     kept, why = better(taught, untaught)
     about |= {"taught": kept is taught and lessons.any, "why": why}
     model = kept.model

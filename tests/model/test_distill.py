@@ -71,7 +71,7 @@ def test_the_stage_tells_both_control_arms(chain):
     about = json.loads((chain.folder("reports/distillation") / "distill.json").read_text())
     arms = {row["arm"]: row for row in about["retained"]["arms"]}
     assert set(arms) == {"taught", "untaught", "teacher-sized"}
-    assert len({row["steps"] for row in arms.values()}) == 1
+    assert arms["taught"]["steps"] == arms["untaught"]["steps"] >= arms["teacher-sized"]["steps"]
     assert arms["teacher-sized"]["parameters"] == about["retained"]["teacher"]["parameters"]
     model = json.loads((chain.folder("models/student") / "model.json").read_text())
     better = max(arms["taught"]["valid_ndcg10"], arms["untaught"]["valid_ndcg10"])
