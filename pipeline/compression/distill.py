@@ -2,9 +2,9 @@
 
     L = L_task + λ · T² · KL(teacher ‖ student) + ρ · ranking + μ · matching
 
-* KL (arXiv 1503.02531) over the whole catalogue, or over the teacher's first K items of a position and a sample of all
-  others that stands for the rest. Items outside of training are among them: the teacher's opinion of them is all that
-  a student can learn about them.
+* KL (arXiv 1503.02531) over the whole catalogue; where the task samples it, over the teacher's first K items of a
+  position and a sample of all others that stands for the rest. Items outside of training are among them: the teacher's
+  opinion of them is all that a student can learn about them.
 * ranking: the likelihood of the teacher's order of its first K (`pipeline.compression.terms.ranking_loss`).
 * matching: squared error of states, and of item vectors, against the teacher's, each through a projection that is
   trained along and thrown away.
@@ -14,6 +14,7 @@ The teacher speaks once, before training (`pipeline.compression.teacher_outputs`
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,8 +39,8 @@ class Lessons:
     Attributes:
         weight: λ of the divergence.
         temperature: T of the divergence.
-        top: K; 0 takes the divergence over the whole catalogue and allows no ranking.
-        rest: items drawn for a batch that stand for all others, where K is not 0.
+        top: K; 0 allows no ranking, and takes the divergence over the task's own candidates where it samples.
+        rest: items drawn for a batch that stand for all others, where the task samples.
         ranking: ρ.
         matching: μ.
     """
@@ -76,58 +77,63 @@ class Taught:
         device = self._domain.catalogue.device
         places = batch.places[batch.targets > 0]
         told = torch.from_numpy(self._outputs.states[places]).to(device).float()  # (N, D of the teacher)
-        if self._lessons.top:
-            top = torch.from_numpy(self._outputs.top[places]).to(device).long()  # (N, K)
-            logits = torch.from_numpy(self._outputs.logits[places]).to(device).float()
-            return self._of_top(student, batch, told, top, logits)
-        return self._of_catalogue(student, batch, told)
+        top = torch.from_numpy(self._outputs.top[places]).to(device).long()  # (N, K)
+        candidates = self._task.candidates(batch)
+        if candidates.complete or not self._lessons.top:
+            return self._of_candidates(student, batch, candidates, told, top)
+        first = torch.from_numpy(self._outputs.logits[places]).to(device).float()  # (N, K)
+        return self._of_top(student, batch, candidates, told, top, first)
 
-    def _of_catalogue(self, student: SequentialRecommender, batch: Batch, told: Tensor) -> Tensor:
-        lessons, candidates = self._lessons, self._task.candidates(batch)
+    def _of_candidates(
+        self, student: SequentialRecommender, batch: Batch, candidates: Candidates, told: Tensor, top: Tensor
+    ) -> Tensor:
+        lessons = self._lessons
         states, vectors = states_and_vectors(student, self._domain, batch, candidates)
         logits = states @ vectors.T  # (N, m)
         loss = next_item_loss(logits, self._task.positives(batch, candidates), candidates)
         if lessons.weight:
-            taught = told @ self._outputs.vectors[candidates.items].T
+            ours, theirs = logits, told @ self._outputs.vectors[candidates.items].T
             if not candidates.complete:  # both partition sums are estimates from the same sample
                 weight = candidates.log_weight * lessons.temperature
-                logits, taught = logits + weight, taught + weight
-            loss = loss + lessons.weight * distillation_loss(logits, taught, lessons.temperature)
+                ours, theirs = ours + weight, theirs + weight
+            loss = loss + lessons.weight * distillation_loss(ours, theirs, lessons.temperature)
+        if lessons.ranking:
+            rest = logits.scatter(1, top - 1, NOTHING)
+            loss = loss + lessons.ranking * ranking_loss(logits.gather(1, top - 1), rest)
         return loss + self._matching(student, states, vectors, candidates.items, told)
 
     def _of_top(
-        self, student: SequentialRecommender, batch: Batch, told: Tensor, top: Tensor, top_logits: Tensor
+        self,
+        student: SequentialRecommender,
+        batch: Batch,
+        candidates: Candidates,
+        told: Tensor,
+        top: Tensor,
+        first: Tensor,
     ) -> Tensor:
-        lessons, candidates = self._lessons, self._task.candidates(batch)
-        catalogue = self._domain.catalogue
-        drawn = 1 + torch.randperm(catalogue.n_items, device=catalogue.device)[: lessons.rest]  # (R,)
-        wanted = candidates
-        if not candidates.complete:  # one encoding of all that is scored
-            wanted = replace(candidates, items=torch.unique(torch.cat([candidates.items, drawn, top.flatten()])))
-        states, vectors = states_and_vectors(student, self._domain, batch, wanted)  # (N, D), (M, D)
-        loss = self._task.loss_of(states, _rows(vectors, wanted, candidates.items), batch, candidates)
-        theirs = self._top_logits(states, vectors, wanted, top)  # (N, K)
-        rest = states @ _rows(vectors, wanted, drawn).T  # (N, R)
-        twice = _also_in(drawn, top, catalogue.n_items)  # there already; the others stand for all that were not drawn
-        log_weight = torch.log(torch.tensor(catalogue.n_items / max(1, len(drawn)), device=top.device))
+        lessons, n_items = self._lessons, self._domain.catalogue.n_items
+        drawn = 1 + torch.randperm(n_items, device=top.device)[: lessons.rest]  # (R,)
+        every = torch.unique(torch.cat([candidates.items, drawn, top.flatten()]))  # (M,), encoded once
+        states, vectors = states_and_vectors(student, self._domain, batch, replace(candidates, items=every))
+
+        def place(items: Tensor) -> Tensor:
+            return torch.searchsorted(every, items)
+
+        loss = self._task.loss_of(states, vectors.index_select(0, place(candidates.items)), batch, candidates)
+        of_top = torch.einsum("nd,nkd->nk", states, nn.functional.embedding(place(top), vectors))  # (N, K)
+        of_rest = states @ vectors.index_select(0, place(drawn)).T  # (N, R)
+        twice = _also_in(drawn, top, n_items)  # there already; the others stand for all that were not drawn
+        log_weight = math.log(n_items / len(drawn))
         if lessons.weight:
-            taught = told @ self._outputs.vectors[drawn].T
             student_logits, teacher_logits = (
-                torch.cat([first, (other + lessons.temperature * log_weight).masked_fill(twice, NOTHING)], dim=1)
-                for first, other in ((theirs, rest), (top_logits, taught))
+                torch.cat([a, (b + lessons.temperature * log_weight).masked_fill(twice, NOTHING)], dim=1)
+                for a, b in ((of_top, of_rest), (first, told @ self._outputs.vectors[drawn].T))
             )
             divergence = distillation_loss(student_logits, teacher_logits, lessons.temperature)
             loss = loss + lessons.weight * divergence
         if lessons.ranking:
-            loss = loss + lessons.ranking * ranking_loss(theirs, (rest + log_weight).masked_fill(twice, NOTHING))
-        return loss + self._matching(student, states, vectors, wanted.items, told)
-
-    @staticmethod
-    def _top_logits(states: Tensor, vectors: Tensor, wanted: Candidates, top: Tensor) -> Tensor:
-        if wanted.complete:
-            return (states @ vectors.T).gather(1, top - 1)
-        at = torch.searchsorted(wanted.items, top)  # (N, K)
-        return torch.einsum("nd,nkd->nk", states, nn.functional.embedding(at, vectors))
+            loss = loss + lessons.ranking * ranking_loss(of_top, (of_rest + log_weight).masked_fill(twice, NOTHING))
+        return loss + self._matching(student, states, vectors, every, told)
 
     def _matching(
         self, student: SequentialRecommender, states: Tensor, vectors: Tensor, items: Tensor, told: Tensor
@@ -139,13 +145,6 @@ class Taught:
         of_states = matching_loss(projections.states(states), told)
         of_items = matching_loss(projections.items(vectors), self._outputs.vectors[items])
         return self._lessons.matching * (of_states + of_items)
-
-
-def _rows(vectors: Tensor, wanted: Candidates, items: Tensor) -> Tensor:
-    """The rows of `vectors`, which are those of `wanted`, that belong to `items`."""
-    if wanted.complete:
-        return vectors if items is wanted.items else vectors.index_select(0, items - 1)
-    return vectors.index_select(0, torch.searchsorted(wanted.items, items))
 
 
 def _also_in(drawn: Tensor, top: Tensor, n_items: int) -> Tensor:

@@ -42,8 +42,8 @@ class Params(TrainingParams):
     id_codes: int = Field(default=256, ge=2, le=256, description="table codes: pieces to choose from, of each part")
     temperature: float = Field(gt=0, description="T: how soft the teacher's opinion is made")
     weight: float = Field(ge=0, description="λ: of the teacher's opinion beside the task")
-    top: int = Field(default=0, ge=0, description="K: the teacher's first items of a position; 0: all of them")
-    rest: int = Field(default=256, ge=1, description="items drawn a batch that stand for the rest, where top is not 0")
+    top: int = Field(default=0, ge=0, description="K: the teacher's first items of a position, learned apart")
+    rest: int = Field(default=256, ge=1, description="items drawn a batch that stand for the rest, in large catalogues")
     ranking: float = Field(default=0.0, ge=0, description="ρ: of the order of the teacher's first K")
     matching: float = Field(default=0.0, ge=0, description="μ: of states and item vectors against the teacher's")
 
