@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.compression.prune import lowest
+from pipeline.compression.prune import CannotPrune, lowest
 from pipeline.models.item_table import FACTORS
 from pipeline.models.recommender import SequentialRecommender
 
@@ -26,10 +26,10 @@ def least_columns(model: SequentialRecommender, trained: Tensor, keep: float) ->
         keep: share of the columns that stays.
 
     Raises:
-        ValueError: the table is not a low-rank one, or no column would stay.
+        CannotPrune: the table is not a low-rank one, or no column would stay.
     """
     if model.spec.table != FACTORS or model.items.up is None:
-        raise ValueError("columns can be taken out of a low-rank table alone (table factors, id_width below width)")
+        raise CannotPrune("columns can be taken out of a low-rank table alone (table factors, id_width below width)")
     size = model.items.id_rows[trained].square().mean(0).sqrt() * model.items.up.weight.norm(dim=0)
     return lowest(size, keep)
 

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pipeline.exit_codes import DataBrokeContract
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.trunk import Block
 from pipeline.training.batches import Batch
+
+NOBODY = "the calibration set has no users: nothing tells which units matter; calibrate on users with interactions"
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,10 @@ def taylor_importance(
         loss: scalar loss of a batch.
 
     Raises:
-        ValueError: no batches.
+        DataBrokeContract: no batches.
     """
     if not batches:
-        raise ValueError("importance needs at least one calibration batch")
+        raise DataBrokeContract(NOBODY)
     model.eval()
     total = [Gates(*map(torch.zeros_like, _parts(gates))) for gates in open_gates(model)]
     for batch in batches:
@@ -110,7 +113,7 @@ def activation_importance(
 ) -> list[Gates]:
     """As `taylor_importance`, from the sizes of activations; `loss` is run for its forward pass alone."""
     if not batches:
-        raise ValueError("importance needs at least one calibration batch")
+        raise DataBrokeContract(NOBODY)
     model.eval()
     blocks = [block for block in model.trunk.blocks if isinstance(block, Block)]
     squares = {r: torch.zeros(r.in_features, device=r.weight.device) for block in blocks for r in _readers(block)}

@@ -19,6 +19,10 @@ from pipeline.models.spec import LayerShape
 BLOCKS = "trunk.blocks."
 
 
+class CannotPrune(ValueError):
+    """What is asked for would leave nothing of something, or cannot be reached."""
+
+
 @dataclass(frozen=True)
 class Removed:
     """Units taken out of one layer, as indices into the dense layer, ascending."""
@@ -34,7 +38,7 @@ def least_important(
     """What to remove so that this share of the layers stays, and of each its shares of heads and channels.
 
     Raises:
-        ValueError: no layer would stay, or a layer would keep no head or no channel.
+        CannotPrune: no layer would stay, or a layer would keep no head or no channel.
     """
     gone = lowest(torch.stack([layer.layer for layer in importance]), keep_layers)
     return [
@@ -49,11 +53,11 @@ def lowest(importance: Tensor, keep: float) -> tuple[int, ...]:
     """The units [n] that go so that the share `keep` stays, ascending; of equal ones the later go.
 
     Raises:
-        ValueError: none would stay.
+        CannotPrune: none would stay.
     """
     kept = round(keep * len(importance))
     if kept < 1:
-        raise ValueError(f"keeping {keep:g} of {len(importance)} units leaves none")
+        raise CannotPrune(f"keeping {keep:g} of {len(importance)} units leaves none")
     order = torch.argsort(importance, descending=True, stable=True)
     return tuple(sorted(int(unit) for unit in order[kept:]))
 
@@ -74,7 +78,7 @@ def without(model: SequentialRecommender, removed: Sequence[Removed]) -> Sequent
     """A smaller model: the dense one without the removed units; everything else is copied.
 
     Raises:
-        ValueError: no layer is left.
+        CannotPrune: no layer is left.
     """
     layers = tuple(
         LayerShape(layer.heads - len(out.heads), layer.channels - len(out.channels))
@@ -82,7 +86,7 @@ def without(model: SequentialRecommender, removed: Sequence[Removed]) -> Sequent
         if not out.whole
     )
     if not layers:
-        raise ValueError("a model without any layer is none")
+        raise CannotPrune("a model without any layer is none")
     smaller = SequentialRecommender(replace(model.spec, layers=layers)).to(next(model.parameters()).device)
     weights = {name: weight for name, weight in model.state_dict().items() if not name.startswith(BLOCKS)}
     dense = model.state_dict()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.compression.importance import Gates
-from pipeline.compression.prune import Removed
+from pipeline.compression.prune import CannotPrune, Removed
 from pipeline.models.spec import ModelSpec
 
 PARAMETERS, OPERATIONS = "parameters", "operations"
@@ -42,7 +42,7 @@ def to_target(importance: Sequence[Gates], spec: ModelSpec, of: str, total: int,
     Every layer keeps a head and a channel.
 
     Raises:
-        ValueError: the target is below what that needs.
+        CannotPrune: the target is below what that needs.
     """
     price = dict(zip(("heads", "channels"), prices(spec, of), strict=True))
     units = sorted(
@@ -63,7 +63,7 @@ def to_target(importance: Sequence[Gates], spec: ModelSpec, of: str, total: int,
             excess -= price[kind]
     if excess > 0:
         least = (total * keep + excess) / total
-        raise ValueError(
+        raise CannotPrune(
             f"{keep:.0%} of the {of} cannot be reached: one head and one channel a layer leave {least:.0%}"
         )
     return [

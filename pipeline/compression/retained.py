@@ -23,7 +23,9 @@ SAMPLES, CONFIDENCE = 2000, 0.95
 PARTS = ("item warm", "item cold")
 
 
-def retained(teacher: SequentialRecommender, teachers: Domain, arms: Sequence[tuple[Arm, Domain]], seed: int) -> Row:
+def retained(
+    teacher: SequentialRecommender, teachers: Domain, arms: Sequence[tuple[Arm, Domain]], seed: int
+) -> tuple[Row, dict[str, Array]]:
     """The teacher and its arms, with intervals over the same users.
 
     Args:
@@ -33,20 +35,21 @@ def retained(teacher: SequentialRecommender, teachers: Domain, arms: Sequence[tu
         seed: of the bootstrap.
 
     Returns:
-        `n` test users, `teacher` and `arms` with parameters and, where there are users, NDCG@10 and retention.
+        `n` test users, `teacher` and `arms` with parameters and, where there are users, NDCG@10 and retention; and
+        NDCG@10 of every test user by arm.
     """
     holdout = teachers.data.holdout("test")
     theirs = _ndcg(teacher, teachers)
     parts = {name: mask for name, mask in slices_of(holdout).items() if name in PARTS}
-    rows = []
+    rows, columns = [], {"teacher": theirs}
     for arm, domain in arms:
-        column = _ndcg(arm.model, domain)
+        column = columns[arm.name] = _ndcg(arm.model, domain)
         kept = retention(column, theirs, SAMPLES, CONFIDENCE, seed)
         about: Row = {"arm": arm.name, "parameters": arm.model.n_parameters, "steps": arm.steps}
         about |= {"valid_ndcg10": arm.valid, "retention": kept.to_json() if kept else None}
         rows.append(about | _figures(column, parts, seed))
     of_teacher = {"arm": "teacher", "parameters": teacher.n_parameters} | _figures(theirs, parts, seed)
-    return {"n": len(holdout), "confidence": CONFIDENCE, "teacher": of_teacher, "arms": rows}
+    return {"n": len(holdout), "confidence": CONFIDENCE, "teacher": of_teacher, "arms": rows}, columns
 
 
 def _ndcg(model: SequentialRecommender, domain: Domain) -> Array:

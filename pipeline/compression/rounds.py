@@ -83,7 +83,7 @@ def prune_in_rounds(
         the pruned model, what was removed of the dense layers, and of the ID table's columns, and all rounds' history.
 
     Raises:
-        ValueError: nothing would stay of something, or the target cannot be reached.
+        CannotPrune: nothing would stay of something, or the target cannot be reached.
     """
     columns = least_columns(dense, trained, wish.columns) if wish.columns < 1 else ()
     model = without_columns(dense, columns)

@@ -55,6 +55,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         BadConfiguration: the student is not smaller than the teacher, its shape does not work out, ranking is asked for
             without the teacher's first items, or the loss became NaN.
     """
+    import polars as pl
+
     from pipeline.compression.arms import TEACHER_SIZED, Lab, better
     from pipeline.compression.distill import Lessons
     from pipeline.compression.report import render_report
@@ -125,7 +127,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     save_model(out, model, about)
     write_history(out, kept.history)
     of_arms = [(taught, domains["student"]), (untaught, domains["student"]), (sized, domains["teacher"])]
-    found = retained(teacher, domains["teacher"], of_arms, params.seed)
+    found, columns = retained(teacher, domains["teacher"], of_arms, params.seed)
+    per_user = pl.DataFrame({"user_index": data.holdout("test").user_index, **columns})
+    per_user.write_parquet(reports / "per_user.parquet", compression="zstd", statistics=False)
     tables = [{"table": table, "bytes": table_bytes(table, 1 + data.n_items, spec)} for table in TABLES]
     report(why, found, tables)
     line, metrics = found_line(model.n_parameters, kept.history)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -62,30 +61,24 @@ class Params(StageParams):
     sampled_items: int = Field(default=2048, ge=1, description="uniform draws per batch for larger catalogues")
     validation_users: int = Field(default=5000, ge=1, description="validation rows that are ranked")
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
+    rows: Literal["float32", "int8", "int4"] = Field(default="float32", description="the exported catalogue's numbers")
+    linears: Literal["float32", "int8"] = Field(default="float32", description="the exported trunk's weights")
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Make the served model.
 
     Raises:
-        BadConfiguration: a layer would keep no head or no channel, the target cannot be reached, or the loss became
-            NaN.
+        BadConfiguration: a layer would keep no head or no channel, the target cannot be reached, rounded to bytes the
+            model would answer otherwise, or the loss became NaN.
     """
-    import numpy as np
-
-    from pipeline.compression.agreement import check_agreement, check_item_encoder
-    from pipeline.compression.catalogue import write_catalogue
     from pipeline.compression.distill import Lessons, Taught
-    from pipeline.compression.export import export_item_encoder, export_onnx
-    from pipeline.compression.golden import golden_request
     from pipeline.compression.importance import activation_importance, taylor_importance
-    from pipeline.compression.new_items import ITEM_ENCODER
-    from pipeline.compression.prune import Removed
+    from pipeline.compression.prune import CannotPrune, Removed
     from pipeline.compression.rounds import prune_in_rounds
-    from pipeline.compression.served_model import MODEL
+    from pipeline.compression.served_folder import Export, write_served
     from pipeline.compression.teacher_outputs import TeacherOutputs
     from pipeline.data.training_set import load_domain
-    from pipeline.features.whitening import WHITENING
     from pipeline.training.batches import EpochBatches
     from pipeline.training.domains import open_domain
     from pipeline.training.loop import fit
@@ -93,7 +86,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.randomness import make_deterministic
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
-    from pipeline.training.weights import load_model, save_model, write_history
+    from pipeline.training.weights import load_model, weights_hash, write_history
 
     assert job.target is not None
     name, out = f"prune@{job.target}", outputs["models/served"]
@@ -115,10 +108,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         validation = Validation([domain], params.validation_users, params.seed)
 
         def recover(pruned: SequentialRecommender, round_: int) -> list[dict[str, Any]]:
-            plan = _plan(name, params, round_)
-            return (
-                fit(pruned, [domain.training], loss, validation, plan, job.scratch / f"prune-{round_}") if plan else []
-            )
+            plan, scratch = _plan(name, params, round_), job.scratch / f"prune-{round_}"
+            return fit(pruned, [domain.training], loss, validation, plan, scratch) if plan else []
 
         if params.recovery_epochs:
             voice, ears = dense, domain
@@ -131,40 +122,25 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             model, removed, columns, history = prune_in_rounds(
                 dense, domain.catalogue.trained, _wish(params), lambda m: of(m, calibration, task), recover
             )
-        except ValueError as error:
+        except CannotPrune as error:
             raise BadConfiguration(f"{name}: {error}; raise {_what_to_raise(params)}") from error
         why = ""
-    graph = export_onnx(model, domain, params.top_k, out / MODEL)
-    export_item_encoder(model, out / ITEM_ENCODER)
-    popularity = np.bincount(np.asarray(data.items), minlength=data.n_items + 1)
-    write_catalogue(out, data.item_ids, data.item_attributes, popularity, graph.vectors.numpy())
-    shutil.copyfile(inputs["data/item_vectors"] / WHITENING, out / WHITENING)
-    served = {
-        "domain": job.target,
-        "n_items": data.n_items,
-        "top_k": graph.top_k,
-        "parameters": graph.n_numbers,
-    }
     about = {
         "stage": "prune",
         "target": job.target,
         "seed": params.seed,
-        "served": served,
         "serving": what_a_server_knows(inputs["data/training"], inputs["data/item_vectors"]),
-        "golden": golden_request(graph, data, model.spec.max_length),
     }
-    save_model(out, model.cpu(), about)
     (out / "removed_channels.json").write_text(
         json.dumps({"layers": [asdict(layer) for layer in removed], "id_columns": columns}, sort_keys=True) + "\n",
         "utf-8",
     )
     write_history(out, history)
-    checked = check_agreement(graph, out, data)
-    check_item_encoder(model, out, domain)
+    wish = Export(params.top_k, params.rows, params.linears)
+    metadata = {"domain": job.target, "protocol": data.protocol, "student_sha256": weights_hash(dense)}
     found, metrics = found_line(model.n_parameters, history)
-    size = (out / MODEL).stat().st_size
-    found += f", {size / 2**20:.2f} MB of ONNX, torch and ONNX Runtime agree on {checked:,} users{why}"
-    return Summary(found, {**metrics, "bytes": size})
+    exported, figures = write_served(model, domain, wish, out, inputs["data/item_vectors"], about, metadata)
+    return Summary(f"{found}, {exported}{why}", {**metrics, **figures})
 
 
 def what_a_server_knows(training: Path, item_vectors: Path) -> dict[str, Any]:

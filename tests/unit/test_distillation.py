@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.compression.int8_rows import rounded
 from pipeline.compression.item_codes import codes_of
+from pipeline.compression.packed_rows import packed, unpacked
 from pipeline.compression.terms import ranking_loss
 from pipeline.evaluation.retention import retention
 from pipeline.training.losses import distillation_loss
@@ -65,13 +65,15 @@ def test_alike_items_share_codes_and_every_code_is_used():
     assert torch.equal(codes_of(vectors[:1], 3, 4), torch.zeros(1, 3, dtype=torch.uint8))
 
 
-def test_rows_of_bytes_are_near_and_zeros_stay_zero():
-    rows = torch.randn(30, 8)
-    rows[3] = 0.0
-    table, scale = rounded(rows)
-    assert table.dtype == torch.int8
-    assert ((table.float() * scale[:, None] - rows).abs() <= scale[:, None] / 2 + 1e-7).all()
-    assert scale[3] == 0
+@pytest.mark.parametrize(("kind", "width", "columns"), [("int8", 7, 7), ("int4", 7, 4), ("int4", 8, 4)])
+def test_rows_of_few_bits_are_near_and_zeros_stay_zero(kind, width, columns):
+    vectors = np.random.default_rng(0).normal(size=(30, width)).astype(np.float32)
+    vectors[3] = 0.0
+    rows, scales = packed(vectors, kind)
+    assert (rows.shape, rows.itemsize, scales[3]) == ((30, columns), 1, 0.0)
+    again = unpacked(rows, scales, kind, width)
+    assert (np.abs(again - vectors) <= scales[:, None] / 2 + 1e-6).all()
+    np.testing.assert_allclose(unpacked(*packed(again, kind), kind, width), again, rtol=1e-5)  # nothing more is lost
 
 
 def test_retention_is_a_ratio_of_means_with_its_interval():
