@@ -29,6 +29,7 @@ from pipeline.training.randomness import seed_torch
 from pipeline.training.scoring import Validation
 
 TAUGHT, UNTAUGHT, TEACHER_SIZED = "taught", "untaught", "teacher-sized"
+PATIENCE = 4  # of the last, as fine-tuning has: what it needs to be seen for what it is
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Lab:
 
     def alone(self, name: str, taught: Arm) -> Arm:
         """A model of this shape with the taught one's steps at most; stops early, as a teacher does."""
-        plan = replace(self.plan, stop_after=int(taught.history[-1]["epoch"]))
+        epochs = int(taught.history[-1]["epoch"])
+        plan = replace(self.plan, patience=min(PATIENCE, self.plan.patience), stop_after=epochs)
         return self._train(name, self.fresh(), self.task, plan)
 
     def fresh(self) -> SequentialRecommender:
