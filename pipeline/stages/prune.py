@@ -2,7 +2,7 @@
 
     warmstart stage prune --target harbour
 
-Recovery is distillation from the dense student, or from its teacher. The exported graph is checked against torch
+Recovery is distillation from the teacher, or from the dense student. The exported graph is checked against torch
 before it is published.
 """
 
@@ -47,14 +47,14 @@ class Params(StageParams):
     keep: float = Field(default=0.5, gt=0, le=1, description="share of all parameters or operations that stays")
     importance: Literal["taylor", "activation"] = Field(default="taylor", description="what tells an important unit")
     rounds: int = Field(default=1, ge=1, description="of removal and recovery; more are gentler")
-    recover_from: Literal["student", "teacher"] = Field(default="student", description="whose opinion recovery learns")
+    recover_from: Literal["student", "teacher"] = Field(default="teacher", description="whose opinion recovery learns")
     recovery_epochs: int = Field(ge=0, description="passes of recovery at most, of all rounds together")
     max_steps: int = Field(default=0, ge=0, description="steps of recovery at most, in whole epochs; 0 is no limit")
     learning_rate: float = Field(gt=0, description="of AdamW in recovery")
     weight_decay: float = Field(default=0.05, ge=0, description="of AdamW in recovery")
     batch_users: int = Field(default=64, ge=1, description="sequences of a batch")
-    temperature: float = Field(default=2.0, gt=0, description="T of the dense student's opinion in recovery")
-    weight: float = Field(default=1.0, ge=0, description="λ of the dense student's opinion in recovery")
+    temperature: float = Field(default=2.0, gt=0, description="T of that opinion")
+    weight: float = Field(default=1.0, ge=0, description="λ of that opinion")
     full_softmax_items: int = Field(
         default=5000, ge=0, description="catalogues up to this size are scored whole in training"
     )
