@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable
 
-from pipeline.orchestration.process import ProcessOperator
+from pipeline.orchestration.runtime import LifecycleOperator
 
 FEEDBACK = Asset(name="feedback", uri="warmstart://feedback", group="warmstart")
 RETRIED = {"retries": 3, "retry_delay": timedelta(seconds=30), "execution_timeout": timedelta(minutes=30)}
@@ -25,7 +25,7 @@ with DAG(
     doc_md=__doc__,
     tags=["warmstart"],
 ) as dag:
-    closed = ProcessOperator(
+    closed = LifecycleOperator(
         task_id="close",
         words=["feedback", "close", "--or-skip"],
         in_workspace=False,
@@ -33,7 +33,7 @@ with DAG(
         doc_md="Closes events into a partition per event day, exactly once; skipped when nothing changed.",
         **RETRIED,
     )
-    checked = ProcessOperator(
+    checked = LifecycleOperator(
         task_id="check",
         words=["feedback", "check"],
         in_workspace=False,
@@ -41,7 +41,7 @@ with DAG(
         doc_md="Hashes the partitions again, and fails (65) when too many events broke the contract.",
         **RETRIED,
     )
-    drift = ProcessOperator(
+    drift = LifecycleOperator(
         task_id="drift",
         words=["feedback", "drift", "--retrain"],
         in_workspace=False,

@@ -89,6 +89,7 @@ def open_(
     promote: Annotated[bool, typer.Option()] = True,
     origin: Annotated[str, typer.Option()] = "manual",
     reason: Annotated[str, typer.Option()] = "",
+    image: Annotated[list[str] | None, typer.Option(help="name=digest")] = None,
 ) -> None:
     """Open the workspace of a run and check what was asked of it."""
     from pipeline.runs.as_of import parse_as_of
@@ -106,6 +107,7 @@ def open_(
         git_ref=git_ref,
         promote=promote,
         origin={"origin": origin, **({"reason": reason} if reason else {})},
+        images=dict(text.split("=", 1) for text in image or []),
     )
     typer.echo(f"workspace: {open_and_record(settings(), request)}")
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -50,6 +51,12 @@ class Settings(BaseSettings):
         default_factory=lambda settings: _gpus() or settings["parallelism"],
         ge=1,
         description="slots of Airflow's pool `gpu`: a GPU is one stage's at a time; without any, stages share the CPU",
+    )
+    runtime: Literal["process", "docker", "kubernetes"] = Field(default="process", description="where a stage runs")
+    image_stage: str | None = Field(default=None, description="image of the stages; default warmstart-stage:cpu")
+    docker_network: str = Field(
+        default="host",
+        description="network of stages' containers; the embedded servers listen on the loopback interface",
     )
     keep_failed_days: float = Field(default=7, description="how long the workspace of a failed run is kept")
 

@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import polars as pl
 
+from pipeline.features.encoders import Encoder, Hashing
 from pipeline.features.model_inputs import ITEM_FEATURES, OWN_FEATURES
 from pipeline.registry.champion import AS_OF_TAG, CONTENT_TAG, RUN_TAG, content_digest, model_name
 from pipeline.registry.promotion_log import Entry, append, head, log_connection, promotion_lock
@@ -30,9 +31,19 @@ PROJECT = "handmade"
 
 
 def served_folder(
-    root: Path, seed: int = 1, target: str = TARGET, items: int = 24, top_k: int = 20, width: int = 16
+    root: Path,
+    seed: int = 1,
+    target: str = TARGET,
+    items: int = 24,
+    top_k: int = 20,
+    width: int = 16,
+    encoder: Encoder | None = None,
 ) -> Path:
-    """A served folder under `root`, with the items of `training_data`: `<target>-1`, …"""
+    """A served folder under `root`, with the items of `training_data`: `<target>-1`, …
+
+    Args:
+        encoder: of the items' texts; None hashes them.
+    """
     import torch
 
     from pipeline.compression.catalogue import write_catalogue
@@ -40,7 +51,6 @@ def served_folder(
     from pipeline.compression.golden import golden_request
     from pipeline.compression.new_items import ITEM_ENCODER
     from pipeline.data.training_set import load_domain
-    from pipeline.features.encoders import Hashing
     from pipeline.features.whitening import WHITENING, fit_whitening, write_whitening
     from pipeline.models.recommender import SequentialRecommender
     from pipeline.models.spec import ModelSpec, uniform_layers
@@ -48,6 +58,7 @@ def served_folder(
     from pipeline.training.domains import open_domain
     from pipeline.training.weights import save_model
 
+    encoder = encoder or Hashing()
     data_folder = root / f"data-{target}-{items}"
     if not data_folder.exists():
         write_training_set(data_folder, {"a": ["source"], target: ["target"]}, items=items)
@@ -57,7 +68,9 @@ def served_folder(
         about |= {"item_features": ITEM_FEATURES, "profile_features": OWN_FEATURES, "project": PROJECT}
         (data_folder / "training" / "dataset.json").write_text(json.dumps(about))
         texts = pl.read_parquet(data_folder / "training" / target / "items.parquet")["text"].to_list()
-        raw = np.concatenate([vectors for _, vectors in Hashing().encode(texts)]).astype("<f2").astype(np.float32)
+        raw = np.zeros((len(texts), encoder.width), dtype=np.float32)
+        for places, vectors in encoder.encode(texts):
+            raw[places] = vectors.astype("<f2")
         whitening = fit_whitening(raw, WIDTH)
         write_whitening(data_folder / "vectors", whitening)
         np.save(
@@ -65,7 +78,7 @@ def served_folder(
             np.vstack([np.zeros((1, WIDTH)), whitening(raw)]).astype(np.float32),
         )
         (data_folder / "vectors" / "vectors.json").write_text(
-            json.dumps({"encoder": Hashing().identity, "modalities": {"text": WIDTH}})
+            json.dumps({"encoder": encoder.identity, "modalities": {"text": WIDTH}})
         )
     out = root / f"served-{target}-{seed}-{items}-{top_k}-{width}"
     if out.exists():

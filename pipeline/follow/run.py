@@ -13,6 +13,7 @@ from pipeline.follow.live import exit_code_of, follow, run_folder
 from pipeline.follow.result import show_result
 from pipeline.graph import load_graph
 from pipeline.settings import CHECKOUT, settings
+from pipeline.stack.containers import refuse_unready_runtime
 from pipeline.stack.credentials import airflow_login, airflow_passwords
 from pipeline.stack.lifecycle import up
 
@@ -22,6 +23,7 @@ def run_and_follow(conf: dict[str, Any]) -> int:
     # a log has no width of its own
     console = Console() if sys.stdout.isatty() else Console(width=120)
     where = settings()
+    refuse_unready_runtime(where)
     with console.status("the stack") as status:
         up(where, status.update)
     api = AirflowApi(where.airflow_uri, *airflow_login(where))

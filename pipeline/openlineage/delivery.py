@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 2.0
 CLOSING_SECONDS = 10.0  # for all events of a run that came from the cache
 POLL_SECONDS = 0.25
+CODE_URL_VARIABLE = "WARMSTART_CODE_URL"
 _started: set[str] = set()  # runIds whose START this process has delivered
 
 
@@ -104,13 +105,13 @@ def _guarded(
 def _events(manifests: list[Mapping[str, Any]], run: Mapping[str, Any] | None, only_start: bool) -> list[Any]:
     from pipeline.openlineage.events import dag_of, events_of, events_of_run
 
-    repository = _repository()
+    code = code_url()
     events = []
     if run is not None and manifests:
         events = events_of_run(run, dag_of(manifests[0]))
         manifests = [manifest for manifest in manifests if manifest["source"] == "cached"]
     for manifest in manifests:
-        start, end = events_of(manifest, repository)
+        start, end = events_of(manifest, code)
         if start.run.runId not in _started:
             events.append(start)
         if only_start:
@@ -175,8 +176,13 @@ def _append(events: list[Any], path: Path) -> None:
         file.write(lines)
 
 
-def _repository() -> str:
-    """URL of the checkout's `origin` without a login in it; the checkout's own place if it has none."""
+def code_url() -> str:
+    """URL of the checkout's `origin` without a login in it; the checkout's own place if it has none.
+
+    A stage's container has neither git nor the checkout: it is told.
+    """
+    if told := os.environ.get(CODE_URL_VARIABLE):
+        return told
     checkout = Path(os.environ.get("WARMSTART_CHECKOUT") or CHECKOUT)
     words = ["git", "-C", str(checkout), "config", "--get", "remote.origin.url"]
     found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()

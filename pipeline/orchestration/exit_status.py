@@ -5,9 +5,22 @@ Every runtime (process, container) ends in this one function.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from pipeline.exit_codes import DONE, KILLED, MEANING, NEVER_RETRIED, NOT_PROMOTED, TERMINATED
+from pipeline.exit_codes import (
+    DONE,
+    KILLED,
+    MEANING,
+    NEVER_RETRIED,
+    NOT_PROMOTED,
+    TERMINATED,
+    BadConfiguration,
+    StageError,
+)
 
 
 def raise_for_exit_code(code: int, what: str) -> None:
@@ -30,3 +43,16 @@ def raise_for_exit_code(code: int, what: str) -> None:
     if code in (KILLED, TERMINATED):
         raise AirflowException(f"{meaning}; the retry resumes from the last checkpoint")
     raise AirflowException(meaning)
+
+
+@contextmanager
+def told(operator: Any) -> Iterator[None]:
+    """What stops a task before its command runs: the sentence goes to the task's log, its exit code to Airflow."""
+    try:
+        yield
+    except ValueError as fault:  # a wrong word under `meta:`
+        operator.log.error("%s", fault)
+        raise_for_exit_code(BadConfiguration.exit_code, operator.task_id)
+    except StageError as fault:
+        operator.log.error("%s", fault)
+        raise_for_exit_code(fault.exit_code, operator.task_id)

@@ -6,19 +6,17 @@ its own targets. Nobody writes an edge here: they come from `Graph.upstream`.
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, BaseOperator, task_group
 
 from pipeline.graph import Graph, Stage
+from pipeline.orchestration.resources import timeout
 from pipeline.orchestration.stage import CHAMPION, StageOperator
 
 DATASET = Asset(name="dataset", uri="warmstart://dataset", group="warmstart")
 TARGET_GROUP = "target"
-
-_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def render(graph: Graph, opened: Any) -> dict[str, BaseOperator]:
@@ -48,24 +46,14 @@ def render(graph: Graph, opened: Any) -> dict[str, BaseOperator]:
     return tasks
 
 
-def timeout(text: str) -> timedelta:
-    """`90s`, `30m`, `6h` as a duration.
-
-    Raises:
-        ValueError: anything else.
-    """
-    match = re.fullmatch(r"(\d+)([smh])", text)
-    if match is None:
-        raise ValueError(f"meta.timeout is {text!r}; write it as 90s, 30m or 6h")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-
-
 def _task(stage: Stage, target: Any = None) -> BaseOperator:
     meta = stage.meta
     return StageOperator(
         task_id=stage.name,
         stage=stage.name,
         target=target,
+        reads=stage.data,
+        meta=meta,
         map_index_template="{{ task.target }}" if stage.per_target else None,
         doc_md=f"**{stage.name}**: {stage.description}\n\nReads {_list(stage.data)}; writes {_list(stage.outs)}.",
         pool=meta.get("pool", "default_pool"),

@@ -20,6 +20,8 @@ from typing import Any
 ATTEMPT_VARIABLE = "WARMSTART_ATTEMPT"
 # Set by the orchestrator: a JSON object that names its task (dag_id, run_id, task_id, map_index, try_number, url).
 TASK_VARIABLE = "WARMSTART_TASK"
+# Set by the orchestrator: digest of the container image that this process runs in.
+IMAGE_VARIABLE = "WARMSTART_IMAGE"
 
 
 class Attempt:
@@ -36,6 +38,7 @@ class Attempt:
             "fingerprint": fingerprint,
             "airflow": orchestrators_task(),
             "machine": machine(),
+            "image": image(),
         }
         self._write()
 
@@ -89,6 +92,11 @@ def cost() -> dict[str, float]:
 def machine() -> dict[str, Any]:
     """The hardware and the interpreter of this process."""
     return {"cpu": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def image() -> str | None:
+    """Digest of the container image that this process runs in, or None outside of a container."""
+    return os.environ.get(IMAGE_VARIABLE)
 
 
 def orchestrators_task() -> dict[str, Any] | None:

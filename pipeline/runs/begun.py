@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.runs.attempt import cost, machine, now, orchestrators_task
+from pipeline.runs.attempt import cost, image, machine, now, orchestrators_task
 from pipeline.runs.lease import is_held
 
 BEGUN = Path("run") / "begun"
@@ -44,7 +44,14 @@ def begun(workspace: Path, address: str, attempt: str) -> Iterator[Mark]:
     """Hold the mark of an attempt for the body. It stays, unheld, if the body ends with `settled` still False."""
     path = workspace / BEGUN / address / f"{attempt}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    mark = Mark({"attempt": attempt, "started": now(), "airflow": orchestrators_task(), "machine": machine()})
+    about = {
+        "attempt": attempt,
+        "started": now(),
+        "airflow": orchestrators_task(),
+        "machine": machine(),
+        "image": image(),
+    }
+    mark = Mark(about)
     with path.open("x") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the kernel's: a process that dies in any way has let go
         file.write(json.dumps(mark.about))

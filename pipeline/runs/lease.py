@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def lease(path: Path, patience: float = 15.0) -> Iterator[None]:
-    """Hold the lease file `path` for the body; the file names the holder's pid.
+    """Hold the lease file `path` for the body; the file names the holder's pid and its pid namespace.
 
     The lock is the kernel's (flock), so a holder that dies in any way has let go. A living holder is asked to end
     (TERM), after half of `patience` seconds it is made to (KILL).
@@ -37,7 +37,7 @@ def lease(path: Path, patience: float = 15.0) -> Iterator[None]:
             _end_holder(file, path, patience)
         file.seek(0)
         file.truncate()
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} {_processes()}")
         file.flush()
         yield
 
@@ -60,16 +60,24 @@ def _try_lock(file: TextIO) -> bool:
 
 def _end_holder(file: TextIO, path: Path, patience: float) -> None:
     file.seek(0)
-    holder = int(file.read() or 0)
-    log.warning("an earlier attempt (pid %d) still works at this stage; ending it", holder)
+    pid, _, space = (file.read() or "0").partition(" ")
+    # a number means another process in another container: that one is its orchestrator's to end
+    holder = int(pid) if space == _processes() else 0
+    log.warning("an earlier attempt (pid %s) still works at this stage; ending it", pid)
     began = time.monotonic()
     while not _try_lock(file):
         waited = time.monotonic() - began
         if waited > patience:
-            raise PassingFault(f"{path} is still held by pid {holder} after {patience:.0f} s; end that process")
+            raise PassingFault(f"{path} is still held by pid {pid} after {patience:.0f} s; end that process")
         if holder:
             _signal(holder, signal.SIGTERM if waited < patience / 2 else signal.SIGKILL)
         time.sleep(0.1)
+
+
+def _processes() -> str:
+    """Names the space in which process numbers mean something: the machine, or one container."""
+    space = Path("/proc/self/ns/pid")
+    return str(space.readlink()) if space.is_symlink() else "-"
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -143,7 +143,7 @@ def _described(
         "origin": run.get("origin"),
         # clean by construction: a workspace is an extract of the commit (`open_workspace`)
         "code": {"commit": run["commit"], "clean": True},
-        "environment": {"lock": _sha256(workspace / "requirements" / "stages.txt"), "image": None},
+        "environment": {"lock": _sha256(workspace / "requirements" / "stages.txt"), "image": attempt.get("image")},
         "sources": facts.get("sources", {}),
         "validation": facts.get("validation"),
         "features": facts.get("features"),

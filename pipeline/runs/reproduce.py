@@ -22,6 +22,7 @@ from pipeline.runs.begun import Mark, abandoned, begun, forget
 from pipeline.runs.faults import explain
 from pipeline.runs.manifest import FAILED, describe_done, describe_failed, keep_manifest, read_every_attempt
 from pipeline.runs.manifest_store import DIGEST
+from pipeline.runs.memory_limit import memory_limit
 from pipeline.runs.workspace import python_in
 from pipeline.runs.wrapper import attempts_folder, work_fingerprint
 from pipeline.settings import settings
@@ -133,7 +134,11 @@ def _failure(address: str, record: dict[str, Any] | None, dvc_code: int) -> tupl
             f"DVC ended with {dvc_code} before the stage began; its own message stands above",
         )
     elif "exit_code" not in record:
-        code, sentence = KILLED, "the process was killed (a KILL signal or the memory limit); the retry resumes"
+        limit = memory_limit()
+        by_whom = (
+            limit.sentence() if limit and limit.kills else "the process was killed (a KILL signal or the memory limit)"
+        )
+        code, sentence = KILLED, f"{by_whom}; the retry resumes"
     elif record["exit_code"] == DONE:
         code, sentence = PASSING_FAULT, f"the stage was done, but DVC could not keep its outputs (exit {dvc_code})"
     else:

@@ -44,6 +44,7 @@ class RunRequest:
         git_ref: branch, tag or commit of the checkout.
         promote: False registers the models and leaves the champion alone.
         origin: who asked (manual, scheduled, asset_triggered, backfill), why (`reason`), and the orchestrator's ids.
+        images: digest of every container image, by its name under `meta:`; empty where stages are processes.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class RunRequest:
     git_ref: str = "HEAD"
     promote: bool = True
     origin: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
 
 
 def workspace_path(settings: Settings, run_id: str) -> Path:
@@ -148,7 +150,8 @@ def extract_commit(checkout: Path, commit: str, into: Path) -> None:
     if archive.returncode:
         raise BadConfiguration(f"commit {commit} of {checkout} cannot be read: {archive.stderr.decode().strip()}")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
-        tar.extractall(into, filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
+        tar.extractall(into)
 
 
 def _git(checkout: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
@@ -239,4 +242,5 @@ def _run_record(request: RunRequest, params: dict[str, Any], commit: str) -> dic
         "promote": request.promote,
         "opened": format_as_of(datetime.now(UTC)),
         **request.origin,
+        **({"images": request.images} if request.images else {}),
     }

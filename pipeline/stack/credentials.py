@@ -47,7 +47,9 @@ def create_credentials(settings: Settings) -> None:
     """Make the passwords and keys that are missing; those that are there stay."""
     passwords = airflow_passwords(settings)
     new = {user: secrets.token_urlsafe(12) for user in AIRFLOW_USERS if user not in passwords}
-    write_privately(passwords_path(settings), json.dumps(passwords | new, indent=2))
+    if new:
+        write_privately(passwords_path(settings), json.dumps(passwords | new, indent=2))
+    passwords_path(settings).chmod(0o600)
     if not all(asdict(airflow_keys(settings)).values()):
         write_privately(keys_path(settings), json.dumps(asdict(AirflowKeys.new()), indent=2))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.settings import Settings
-from pipeline.stack import machine_checks, server_checks
+from pipeline.stack import containers, machine_checks, server_checks
 from pipeline.stack.check import ERROR, MARKS, OK, WARNING, Check
 
 __all__ = ["ERROR", "MARKS", "OK", "WARNING", "Check", "doctor"]
@@ -16,6 +16,7 @@ CHECKS: list[Callable[[Settings], list[Check]]] = [
     machine_checks.git,
     machine_checks.home,
     machine_checks.memory,
+    containers.runtime,
     server_checks.supervisor,
     server_checks.ports,
     server_checks.database,

@@ -19,6 +19,7 @@ from pipeline.lineage.database import DATABASE, prepare
 from pipeline.registry.start import tidy_up
 from pipeline.settings import Settings
 from pipeline.stack import migration, ports
+from pipeline.stack.containers import end_containers, end_forgotten
 from pipeline.stack.databases import create_databases
 from pipeline.stack.health import airflow_problem, mlflow_problem, postgres_problem
 from pipeline.stack.home import prepare_home, remove_socket_dir
@@ -103,6 +104,7 @@ def _start(settings: Settings, table: list[Service], supervisor: Supervisor, say
     waiting.until("MLflow", "mlflow", lambda: mlflow_problem(settings))
     waiting.until("Airflow", "airflow-api-server", lambda: airflow_problem(settings, _last_start(supervisor, airflow)))
     tidy_up(settings, say)
+    end_forgotten(settings, say)
 
 
 def _last_start(supervisor: Supervisor, airflow: list[str]) -> float:
@@ -125,6 +127,7 @@ def _stop(settings: Settings, supervisor: Supervisor, say: Say) -> int:
     if left := marked(str(settings.home)):
         say("ending what the servers had started")
         end_stack(str(settings.home))
+    end_containers(settings, say)
     if stubborn := marked(str(settings.home)):
         pids = ", ".join(str(process.pid) for process in stubborn)
         raise PassingFault(f"These processes of the stack do not end: {pids}; end them by hand, then repeat this.")

@@ -43,13 +43,16 @@ def main(data_dir: str, socket_dir: str) -> None:
     if user is not None:
         allow_reading(BINARIES.parent)
         os.chown(sockets, user.pw_uid, user.pw_gid)
+        # root's containers are not root: they get in by this group, which is the server's own
+        sockets.chmod(0o750)
         if capability is None:
             for folder in (BINARIES, data, sockets):
                 allow_passage(folder)
     if not data.exists():
         initialise(data, user, capability)
     forget_recycled_pid(data)
-    options = [text for name, value in OPTIONS.items() for text in ("-c", f"{name}={value}")]
+    given = OPTIONS if user is None else OPTIONS | {"unix_socket_permissions": "0770"}
+    options = [text for name, value in given.items() for text in ("-c", f"{name}={value}")]
     if user is not None:
         os.chdir("/")
         become(user, capability)

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.openlineage.delivery import CODE_URL_VARIABLE, code_url
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.stack.airflow_env import LOOPBACK, airflow_environment
 from pipeline.stack.credentials import airflow_keys
@@ -113,13 +114,19 @@ def airflow(settings: Settings) -> list[Service]:
 
 def task_environment(settings: Settings) -> dict[str, str]:
     """What a task must know to find the checkout, the stages' interpreter and the servers."""
-    return stack_environment(settings) | {
-        "WARMSTART_CHECKOUT": str(CHECKOUT),
-        "WARMSTART_PYTHON": str(stage_python()),
-        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    }
+    sockets = {"WARMSTART_POSTGRES_SOCKETS": str(settings.postgres_socket_dir)} if settings.database_url is None else {}
+    return (
+        stack_environment(settings)
+        | sockets
+        | {
+            CODE_URL_VARIABLE: code_url(),
+            "WARMSTART_CHECKOUT": str(CHECKOUT),
+            "WARMSTART_PYTHON": str(stage_python()),
+            "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        }
+    )
 
 
 def stack_environment(settings: Settings) -> dict[str, str]:

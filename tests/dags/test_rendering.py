@@ -12,7 +12,8 @@ from pathlib import Path
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from pipeline.graph import load_graph
-from pipeline.orchestration.render import TARGET_GROUP, timeout
+from pipeline.orchestration.render import TARGET_GROUP
+from pipeline.orchestration.resources import timeout
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TARGETS = ["harbour", "orchard"]

@@ -24,6 +24,7 @@ from tests.stack_fixture import running_stack
 # Small enough that a whole run takes a minute; the stages, servers and code paths are the real ones.
 EPOCHS = ["pretrain.epochs=2", "transfer.epochs=2", "distill.epochs=2", "prune.recovery_epochs=1"]
 QUICK = ["embed.encoder=hashing", *EPOCHS]
+PATIENCE_SECONDS = 600  # for anything: ten times what it takes where nothing else runs
 TINY: dict[str, Any] = {"data": "world:tiny", "as_of": "2026-01-01", "overrides": QUICK}
 
 
@@ -43,15 +44,15 @@ class Night:
     settings: Settings
     api: AirflowApi
 
-    def run(self, seconds: float = 300, **conf: Any) -> Ended:
+    def run(self, **conf: Any) -> Ended:
         """Trigger a run of the tiny world and wait for its end."""
-        return self.wait(self.trigger(**conf), seconds)
+        return self.wait(self.trigger(**conf))
 
     def trigger(self, **conf: Any) -> str:
         return self.api.trigger({**TINY, **conf})
 
-    def wait(self, run_id: str, seconds: float = 300) -> Ended:
-        wait_until(lambda: self.api.run_state(run_id) in ("success", "failed"), seconds, f"the end of {run_id}")
+    def wait(self, run_id: str) -> Ended:
+        wait_until(lambda: self.api.run_state(run_id) in ("success", "failed"), f"the end of {run_id}")
         tasks = {self.name(task): task for task in self.api.tasks(run_id)}
         return Ended(run_id, self.api.run_state(run_id), tasks, self.settings)
 
@@ -120,7 +121,7 @@ class Ended:
         return {name: task["state"] for name, task in self.tasks.items()}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for `condition`; fails the test after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():

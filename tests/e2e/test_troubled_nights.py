@@ -27,7 +27,7 @@ from tests.e2e.conftest import QUICK, Night, wait_until
 )
 def test_a_wrong_request_is_refused_once_with_a_sentence(night, asked, sentence):
     """One refused by the pinned commit's code, one by ours; tests/unit/test_workspace.py has every other."""
-    ended = night.run(seconds=180, **asked)
+    ended = night.run(**asked)
     assert ended.state == "failed"
     assert ended.tasks["open"]["try_number"] == 1  # 78: never retried
     [record] = [json.loads(p.read_text()) for p in (ended.record / "run" / "attempts" / "open").glob("*.json")]
@@ -65,11 +65,11 @@ def test_a_broken_contract_stops_the_run_and_shows_the_rows(night, tmp_path):
 
 def test_marking_a_task_failed_ends_its_processes(night):
     run_id = night.trigger(overrides=["embed.encoder=hashing", "pretrain.epochs=1000", "pretrain.patience=1000"])
-    wait_until(lambda: bool(stage_processes(night, "pretrain")), 120, "pretrain to start")
+    wait_until(lambda: bool(stage_processes(night, "pretrain")), "pretrain to start")
     processes = stage_processes(night, "pretrain")
     night.patch_task(run_id, "pretrain", new_state="failed")
-    wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes), 60, "their end")
-    ended = night.wait(run_id, 180)
+    wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes), "their end")
+    ended = night.wait(run_id)
     assert ended.state == "failed"
     assert ended.tasks["close"]["state"] == "success"
     [manifest] = [m for m in read_every_attempt(ended.record) if m["stage"] == "pretrain"]
@@ -81,13 +81,13 @@ def test_servers_that_go_away_are_waited_for(night):
     supervisor = Supervisor(night.settings)
     # validate has to run again; what it writes is what it wrote, so the stages below it come from the cache
     run_id = night.trigger(overrides=[*QUICK, "validate.max_quarantined_share=0.06"])
-    wait_until(lambda: night.task_state(run_id, "snapshot") == "success", 120, "snapshot")
+    wait_until(lambda: night.task_state(run_id, "snapshot") == "success", "snapshot")
     supervisor.stop("mlflow")
-    wait_until(lambda: night.task_state(run_id, "validate") == "up_for_retry", 120, "a retry")
+    wait_until(lambda: night.task_state(run_id, "validate") == "up_for_retry", "a retry")
     supervisor.start("mlflow")
-    wait_until(lambda: night.task_state(run_id, "features") == "success", 200, "features")
+    wait_until(lambda: night.task_state(run_id, "features") == "success", "features")
     os.kill(supervisor.processes()["postgres"].pid, signal.SIGKILL)
-    ended = night.wait(run_id, 400)
+    ended = night.wait(run_id)
     assert ended.state == "success", ended.states()
     assert ended.tasks["validate"]["try_number"] > 1
     validates = [m for m in read_every_attempt(ended.record) if m["stage"] == "validate"]

