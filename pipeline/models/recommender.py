@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.item_encoder import Catalogue, ItemEncoder
+from pipeline.models.item_table import Int8Rows
 from pipeline.models.profile import ProfileToken
 from pipeline.models.similarity import content_means, side_by_side
 from pipeline.models.spec import ModelSpec
@@ -58,8 +59,9 @@ class SequentialRecommender(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Every trainable number, item tables included."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        """Every number that was learned, item tables included; the codes of a coded table are none."""
+        rounded = self.items.ids.weight.numel() if isinstance(self.items.ids, Int8Rows) else 0
+        return rounded + sum(parameter.numel() for parameter in self.parameters())
 
 
 def read_sequences(trunk: Trunk, spec: ModelSpec, token: Tensor, vectors: Tensor, history: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ class ModelSpec:
         domains: name and number of items of each domain with ID vectors here, in the order of the tables.
         dropout, id_dropout: probabilities in training; an ID vector is dropped whole.
         recency: decayed means of the history are added to the states (pipeline/models/recency.py).
+        table: how ID vectors are kept (pipeline/models/item_table.py).
+        id_parts, id_codes: pieces of a coded ID vector, and how many there are of each.
         positions: learned, a table, or rotary (pipeline/models/rotary.py), for even head widths.
         feed_forward: gelu or swiglu, which has a second projection to the channels.
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
@@ -55,6 +57,9 @@ class ModelSpec:
     dropout: float = 0.0
     id_dropout: float = 0.0
     recency: bool = False
+    table: str = "factors"
+    id_parts: int = 1
+    id_codes: int = 1
     positions: str = LEARNED
     feed_forward: str = GELU
     residual_gates: bool = False
@@ -102,6 +107,9 @@ class ModelSpec:
             id_dropout=values["id_dropout"],
             # specs of earlier models do not name these
             recency=values.get("recency", False),
+            table=values.get("table", "factors"),
+            id_parts=values.get("id_parts", 1),
+            id_codes=values.get("id_codes", 1),
             positions=values.get("positions", LEARNED),
             feed_forward=values.get("feed_forward", GELU),
             residual_gates=values.get("residual_gates", False),

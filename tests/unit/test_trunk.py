@@ -7,10 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline.compression.importance import gated
+from pipeline.compression.prune import Removed, closed_gates, without
+from pipeline.compression.pruning_target import PARAMETERS, prices
+from pipeline.compression.rebuild import rebuilt
+from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.rotary import angles, turned
 from pipeline.models.spec import ModelSpec
 from pipeline.models.trunk import Trunk
-from tests.model.test_recommender import SPEC
+from tests.model.test_recommender import SPEC, states
 
 OPTIONS = {
     "rotary": replace(SPEC, positions="rotary"),
@@ -51,3 +56,25 @@ def test_an_option_keeps_order_padding_and_every_weight_in_use(spec: ModelSpec):
     out.square().sum().backward()
     unused = [name for name, weight in trunk.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert unused == []
+
+
+def test_a_second_projection_is_pruned_and_rebuilt_with_the_first():
+    torch.manual_seed(0)
+    model = SequentialRecommender(OPTIONS["all"]).eval()
+    for part in model.trunk.blocks.modules():
+        if isinstance(part, torch.nn.Linear):
+            torch.nn.init.normal_(part.bias)
+    removed = [Removed((1,), (0, 5)), Removed((), (), whole=True)]
+    with gated(model, closed_gates(model, removed)):
+        masked = states(model, [[3, 1, 4]])
+    pruned = without(model, removed)
+    assert prices(model.spec, PARAMETERS)[1] * 2 + prices(model.spec, PARAMETERS)[0] == _in_layer(model) - _in_layer(
+        pruned
+    )
+    torch.testing.assert_close(states(pruned, [[3, 1, 4]]), masked, rtol=1e-4, atol=1e-5)
+    whole = rebuilt(pruned, removed, model.spec.layers)
+    torch.testing.assert_close(states(whole, [[3, 1, 4]]), masked, rtol=1e-4, atol=1e-5)
+
+
+def _in_layer(model: SequentialRecommender) -> int:
+    return sum(weight.numel() for weight in model.trunk.blocks[0].parameters())
