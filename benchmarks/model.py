@@ -48,8 +48,9 @@ RECIPE = (
     "pretrain.dropout=0.3",
     "pretrain.id_dropout=0.0",
     "pretrain.weight_decay=0.1",
-    "pretrain.average=0.99",
-    "pretrain.epochs=6",
+    "pretrain.average_epochs=1.5",
+    "pretrain.epochs=5",
+    "pretrain.similarity=true",
     "pretrain.max_steps=0",
     "pretrain.full_softmax_items=100000",
 )

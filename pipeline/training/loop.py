@@ -78,9 +78,10 @@ class Training:
             lr=plan.learning_rate,
             fused=True,
         )
-        self.average = self._copy() if plan.average else {}
-        self.best = self._copy()
         per_epoch = len(self._epoch(0))
+        self.decay = plan.decay(per_epoch)
+        self.average = self._copy() if self.decay else {}
+        self.best = self._copy()
         self.epochs = plan.passes(per_epoch)
         self.progress = Progress(total_steps=self.epochs * per_epoch)
         if not self._restore() and plan.judge_start:
@@ -154,7 +155,7 @@ class Training:
         state.targets += batch.n_targets
         if self.average:
             # The average starts short and lengthens, or the first epochs would be the initial weights.
-            decay = min(plan.average, (1 + state.step) / (10 + state.step))
+            decay = min(self.decay, (1 + state.step) / (10 + state.step))
             with torch.no_grad():
                 for name, weight in self.model.named_parameters():
                     self.average[name].lerp_(weight, 1.0 - decay)

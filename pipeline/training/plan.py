@@ -26,6 +26,7 @@ class Plan:
         patience: epochs without a better validation before training stops.
         temperature: see `EpochBatches`.
         average: decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
+        average_epochs: the same by its length in epochs, in place of a decay: alike for large and small data.
         judge_start: validate the initial weights too; training then ends no worse than it began.
         stop_after: end after so many epochs, on the same course as if all of them were to come; 0 is never.
         warm_up: share of all steps.
@@ -42,6 +43,7 @@ class Plan:
     patience: int
     temperature: float = 1.0
     average: float = 0.0
+    average_epochs: float = 0.0
     judge_start: bool = False
     stop_after: int = 0
     warm_up: float = 0.05
@@ -52,6 +54,12 @@ class Plan:
         if not self.max_steps:
             return self.epochs
         return max(1, min(self.epochs, self.max_steps // max(1, steps_per_epoch)))
+
+    def decay(self, steps_per_epoch: int) -> float:
+        """Of the moving average of weights, 0 where there is none."""
+        if not self.average_epochs:
+            return self.average
+        return max(0.0, 1.0 - 1.0 / (self.average_epochs * max(1, steps_per_epoch)))
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of a step, from 0."""
@@ -73,6 +81,9 @@ class TrainingParams(StageParams):
     batch_users: int = Field(default=64, ge=1, description="sequences of a batch")
     patience: int = Field(default=4, ge=1, description="epochs without a better validation before training stops")
     average: float = Field(default=0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 is none")
+    average_epochs: float = Field(
+        default=0.0, ge=0, description="length of that average in epochs, in place of its decay; 0 leaves it to average"
+    )
     full_softmax_items: int = Field(
         default=5000, ge=0, description="catalogues up to this size are scored whole in training"
     )
@@ -92,6 +103,7 @@ class TrainingParams(StageParams):
             patience=self.patience,
             temperature=temperature,
             average=self.average,
+            average_epochs=self.average_epochs,
             judge_start=judge_start,
         )
 
