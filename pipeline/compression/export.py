@@ -122,7 +122,7 @@ class NewItems(nn.Module):
         super().__init__()
         self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
         self.has_features = bool(model.spec.item_features)
-        self.similarity = bool(model.spec.similarity)
+        self.similarity, self.cold_offset = bool(model.spec.similarity), bool(model.spec.cold_offset)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Content vectors in the order of the spec's modalities, attributes, features (where there are any)."""
@@ -139,7 +139,10 @@ class NewItems(nn.Module):
             vectors = vectors + self.items.fused(units)
         if self.has_features:
             vectors = vectors + self.items.features(inputs[-1])
-        return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
+        columns = [vectors, *(units.values() if self.similarity else ())]
+        if self.cold_offset:
+            columns.append(torch.ones_like(vectors[:, :1]))
+        return torch.cat(columns, dim=1)
 
 
 def export_onnx(
