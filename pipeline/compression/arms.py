@@ -21,13 +21,13 @@ from pipeline.compression.teacher_outputs import TeacherOutputs
 from pipeline.models.item_table import CODES
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.spec import ModelSpec
-from pipeline.training.calibration import choose_similarity
 from pipeline.training.domains import Domain
 from pipeline.training.loop import Loss, fit
 from pipeline.training.next_item import NextItem
 from pipeline.training.plan import Plan
 from pipeline.training.randomness import seed_torch
 from pipeline.training.scoring import Validation
+from pipeline.training.similarity import choose_similarity
 
 TAUGHT, UNTAUGHT, TEACHER_SIZED = "taught", "untaught", "teacher-sized"
 PATIENCE = 4  # of the last, as fine-tuning has: what it needs to be seen for what it is

@@ -122,7 +122,7 @@ class NewItems(nn.Module):
         super().__init__()
         self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
         self.has_features = bool(model.spec.item_features)
-        self.similarity, self.cold_offset = bool(model.spec.similarity), bool(model.spec.cold_offset)
+        self.similarity = bool(model.spec.similarity)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Content vectors in the order of the spec's modalities, attributes, features (where there are any)."""
@@ -139,10 +139,7 @@ class NewItems(nn.Module):
             vectors = vectors + self.items.fused(units)
         if self.has_features:
             vectors = vectors + self.items.features(inputs[-1])
-        columns = [vectors, *(units.values() if self.similarity else ())]
-        if self.cold_offset:
-            columns.append(torch.ones_like(vectors[:, :1]))
-        return torch.cat(columns, dim=1)
+        return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
 
 
 def export_onnx(

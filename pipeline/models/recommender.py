@@ -36,17 +36,10 @@ class SequentialRecommender(nn.Module):
     def item_vectors(self, domain: str, catalogue: Catalogue, items: Tensor | None = None) -> Tensor:
         """float32 [m, S] for item indices [m], or [n_items + 1, S] for all; see `ItemEncoder.forward`."""
         vectors: Tensor = self.items(domain, catalogue, items)
-        if self.training:
+        if self.training or not self.spec.similarity:
             return vectors
-        every = slice(None) if items is None else items
-        columns = [vectors]
-        if self.spec.similarity:
-            columns.append(side_by_side(catalogue.content, self.spec.modalities)[every])
-        if self.spec.cold_offset:
-            cold = ~catalogue.trained
-            cold[0] = False
-            columns.append(cold[every, None].to(vectors.dtype))
-        return torch.cat(columns, dim=1)
+        content = side_by_side(catalogue.content, self.spec.modalities)
+        return torch.cat([vectors, content if items is None else content[items]], dim=1)
 
     def states(self, domain: str, vectors: Tensor, history: Tensor, features: Tensor, attributes: Tensor) -> Tensor:
         """The state of every sequence after the profile token and after each item.
@@ -78,11 +71,5 @@ def read_sequences(trunk: Trunk, spec: ModelSpec, token: Tensor, vectors: Tensor
     states: Tensor = trunk(token * scale, items[:, :, : spec.width] * scale, history > 0)
     if vectors.shape[1] == spec.width:
         return states
-    columns = [states]
-    if spec.similarity:
-        content = sum(width for _, width in spec.modalities)
-        means = content_means(items[:, :, spec.width : spec.width + content], history > 0)
-        columns.append(means * spec.similarity)
-    if spec.cold_offset:
-        columns.append(torch.ones_like(states[:, :, :1]) * spec.cold_offset)
-    return torch.cat(columns, dim=2)
+    means = content_means(items[:, :, spec.width :], history > 0)
+    return torch.cat([states, means * spec.similarity], dim=2)

@@ -41,7 +41,6 @@ class ModelSpec:
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
         fusion: of an item's content vectors: sum or gates (pipeline/models/fusion.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
-        cold_offset: added to the scores of items without training interactions, outside of training.
     """
 
     width: int
@@ -66,7 +65,6 @@ class ModelSpec:
     residual_gates: bool = False
     fusion: str = SUM
     similarity: float = 0.0
-    cold_offset: float = 0.0
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -76,8 +74,7 @@ class ModelSpec:
     @property
     def score_width(self) -> int:
         """Of the item vectors and states whose products are scores, outside of training."""
-        content = sum(width for _, width in self.modalities) if self.similarity else 0
-        return self.width + content + (1 if self.cold_offset else 0)
+        return self.width + (sum(width for _, width in self.modalities) if self.similarity else 0)
 
     def for_domains(self, *domains: tuple[str, int]) -> ModelSpec:
         """The same model with ID vectors for other domains."""
@@ -118,7 +115,6 @@ class ModelSpec:
             residual_gates=values.get("residual_gates", False),
             fusion=values.get("fusion", SUM),
             similarity=values.get("similarity", 0.0),
-            cold_offset=values.get("cold_offset", 0.0),
         )
 
 

@@ -185,7 +185,6 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         dropout=params.dropout,
         id_dropout=params.id_dropout,
         similarity=teacher.similarity if params.similarity else 0.0,
-        cold_offset=0.0,  # it learns the teacher's opinion of cold items with the offset in it
         # bytes are made of floats, after training
         table=FACTORS if params.table == INT8 else params.table,
         id_parts=params.id_parts,

@@ -77,13 +77,13 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.models.recommender import SequentialRecommender
     from pipeline.models.spec import ModelSpec, uniform_layers
     from pipeline.settings import settings
-    from pipeline.training.calibration import WHILE_TRAINING, choose_cold_offset, choose_similarity
     from pipeline.training.domains import modalities, open_domain
     from pipeline.training.loop import fit
     from pipeline.training.next_item import NextItem
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
+    from pipeline.training.similarity import WHILE_TRAINING, choose_similarity
     from pipeline.training.warm_start import UP_TO, continue_from, fetch, learned_up_to, to_replay, write_items
     from pipeline.training.weights import save_model, write_history
 
@@ -157,8 +157,6 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     loss = NextItem(domains, params.full_softmax_items, params.sampled_items, params.gbce)
     history = fit(model, sequences, loss, validation, plan, job.scratch / "pretrain")
     choose_similarity("pretrain", model, validation)
-    if params.cold_offset:
-        choose_cold_offset("pretrain", model, domains, validation)
     out = outputs["models/backbone"]
     about = {"stage": "pretrain", "seed": params.seed, UP_TO: learned_up_to(domains), "start": params.start}
     save_model(out, model, about)

@@ -36,13 +36,13 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.augmentation.rows import read_rows
     from pipeline.data.training_set import load_domain
     from pipeline.models.inherit import adapted
-    from pipeline.training.calibration import choose_cold_offset, choose_similarity
     from pipeline.training.domains import open_domain
     from pipeline.training.loop import fit
     from pipeline.training.next_item import NextItem
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
+    from pipeline.training.similarity import choose_similarity
     from pipeline.training.weights import load_model, save_model, write_history
 
     assert job.target is not None
@@ -75,8 +75,6 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     plan = params.plan(name, judge_start=True)
     history = fit(model, [training], loss, validation, plan, job.scratch / "transfer")
     choose_similarity(name, model, validation)
-    if params.cold_offset:
-        choose_cold_offset(name, model, [domain], validation)
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
     found, figures = found_line(model.n_parameters, history)

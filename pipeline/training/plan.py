@@ -115,9 +115,6 @@ class LossParams(TrainingParams):
         default="softmax", description="softmax, over all items or a corrected sample; gbce, against draws alone"
     )
     calibration: float = Field(default=0.75, ge=0, le=1, description="t of gbce: 1 undoes what drawing does")
-    cold_offset: bool = Field(
-        default=False, description="choose on validation rows what is added to the scores of untrained items"
-    )
 
     @property
     def gbce(self) -> float | None:

@@ -116,12 +116,8 @@ def continue_from(start: Start, model: SequentialRecommender, domains: Sequence[
     Raises:
         BadConfiguration: the two models have another shape or other features, or gates between content vectors.
     """
-    own = replace(
-        start.model.spec, domains=model.spec.domains, dropout=0.0, id_dropout=0.0, similarity=0.0, cold_offset=0.0
-    )
-    wanted = replace(
-        model.spec, modalities=own.modalities, dropout=0.0, id_dropout=0.0, similarity=0.0, cold_offset=0.0
-    )
+    own = replace(start.model.spec, domains=model.spec.domains, dropout=0.0, id_dropout=0.0, similarity=0.0)
+    wanted = replace(model.spec, modalities=own.modalities, dropout=0.0, id_dropout=0.0, similarity=0.0)
     if own != wanted:
         old, new = own.to_json(), wanted.to_json()
         differing = ", ".join(f"{name} {old[name]} → {new[name]}" for name in new if old[name] != new[name])
