@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from pipeline.compression.export import export_item_encoder
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.similarity import DECAYS
 from pipeline.training.similarity import WHILE_TRAINING, choose_similarity
@@ -56,3 +58,17 @@ def test_without_rows_the_weight_stays(model):
     model.spec = replace(model.spec, similarity=3.0)
     assert choose_similarity("t", model, lambda m: None) is None
     assert model.spec.similarity == 3.0
+
+
+def test_the_exported_encoder_gives_new_items_all_columns(model, tmp_path):
+    model.spec = replace(model.spec, similarity=1.0)
+    known = catalogue(cold=tuple(range(1, 31)))
+    known.content["image"][1:] = torch.nn.functional.normalize(known.content["image"][1:])
+    known.content["text"][1:] = torch.nn.functional.normalize(known.content["text"][1:])
+    export_item_encoder(model, tmp_path / "encoder.onnx")
+    inputs = {f"{name}_vector": content[1:].numpy() for name, content in known.content.items()}
+    inputs |= {"attributes": known.attributes[1:].numpy(), "features": known.features[1:].numpy()}
+    (found,) = onnxruntime.InferenceSession(tmp_path / "encoder.onnx").run(None, inputs)
+    expected = model.item_vectors("a", known)[1:].detach().numpy()
+    assert found.shape[1] == model.spec.score_width
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
