@@ -68,6 +68,7 @@ class Training:
         self.model, self.domains, self.loss, self.validate = model, domains, loss, validate
         self.plan, self.scratch = plan, scratch
         self.names = [name for name, _ in model.named_parameters()]
+        self.device = next(model.parameters()).device
         matrices = [p for p in model.parameters() if p.dim() > 1]
         vectors = [p for p in model.parameters() if p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -139,7 +140,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate(state.step, state.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.model, batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
+            loss = self.loss(self.model, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             users = ", ".join(str(user) for user in batch.users[:5])

@@ -27,6 +27,7 @@ class Plan:
         temperature: see `EpochBatches`.
         average: decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
         average_epochs: the same by its length in epochs, in place of a decay: alike for large and small data.
+        bf16: the model's products in bfloat16, weights and the logits of the loss in float32; one path for CPU and GPU.
         judge_start: validate the initial weights too; training then ends no worse than it began.
         stop_after: end after so many epochs, on the same course as if all of them were to come; 0 is never.
         warm_up: share of all steps.
@@ -44,6 +45,7 @@ class Plan:
     temperature: float = 1.0
     average: float = 0.0
     average_epochs: float = 0.0
+    bf16: bool = False
     judge_start: bool = False
     stop_after: int = 0
     warm_up: float = 0.05
@@ -84,6 +86,7 @@ class TrainingParams(StageParams):
     average_epochs: float = Field(
         default=0.0, ge=0, description="length of that average in epochs, in place of its decay; 0 leaves it to average"
     )
+    bf16: bool = Field(default=False, description="products of the model in bfloat16; for GPUs, and CPUs made for it")
     full_softmax_items: int = Field(
         default=5000, ge=0, description="catalogues up to this size are scored whole in training"
     )
@@ -104,6 +107,7 @@ class TrainingParams(StageParams):
             temperature=temperature,
             average=self.average,
             average_epochs=self.average_epochs,
+            bf16=self.bf16,
             judge_start=judge_start,
         )
 

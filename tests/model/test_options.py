@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import onnxruntime
+import pytest
+import torch
 
 from pipeline.training.weights import load_model
 
@@ -42,3 +44,16 @@ def test_a_chain_with_them_is_whole(world, tmp_path) -> None:
     encoder = onnxruntime.InferenceSession(served / "item_encoder.onnx")
     assert "features" not in {given.name for given in encoder.get_inputs()}
     assert encoder.get_outputs()[0].shape[1] == student.width + (WIDTH if spec["similarity"] else 0)
+
+
+def test_products_in_bfloat16_change_little(world, tmp_path) -> None:
+    from tests.training_data import Chain
+
+    chain, losses = Chain(world).copy_to(tmp_path / "world"), []
+    for bf16 in (False, True):
+        chain.run("pretrain", epochs=1, bf16=bf16)
+        backbone = chain.folder("models/backbone")
+        losses.append(json.loads((backbone / "history.jsonl").read_text())["train_loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert losses[1] != losses[0]
+    assert {weight.dtype for weight in load_model(backbone).state_dict().values()} == {torch.float32}
