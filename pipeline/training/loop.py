@@ -68,6 +68,7 @@ class Training:
         self.model, self.domains, self.loss, self.validate = model, domains, loss, validate
         self.plan, self.scratch = plan, scratch
         self.names = [name for name, _ in model.named_parameters()]
+        self.device = next(model.parameters()).device
         matrices = [p for p in model.parameters() if p.dim() > 1]
         vectors = [p for p in model.parameters() if p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -78,9 +79,10 @@ class Training:
             lr=plan.learning_rate,
             fused=True,
         )
-        self.average = self._copy() if plan.average else {}
-        self.best = self._copy()
         per_epoch = len(self._epoch(0))
+        self.decay = plan.decay(per_epoch)
+        self.average = self._copy() if self.decay else {}
+        self.best = self._copy()
         self.epochs = plan.passes(per_epoch)
         self.progress = Progress(total_steps=self.epochs * per_epoch)
         if not self._restore() and plan.judge_start:
@@ -138,7 +140,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate(state.step, state.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.model, batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
+            loss = self.loss(self.model, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             users = ", ".join(str(user) for user in batch.users[:5])
@@ -154,7 +157,7 @@ class Training:
         state.targets += batch.n_targets
         if self.average:
             # The average starts short and lengthens, or the first epochs would be the initial weights.
-            decay = min(plan.average, (1 + state.step) / (10 + state.step))
+            decay = min(self.decay, (1 + state.step) / (10 + state.step))
             with torch.no_grad():
                 for name, weight in self.model.named_parameters():
                     self.average[name].lerp_(weight, 1.0 - decay)
