@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline.settings import CHECKOUT, settings
 
 DATA = Path(os.environ.get("WARMSTART_DATA", CHECKOUT.parent / "shared" / "data"))
-SEEDS = {shop: (1, 2, 3) for shop in ("beauty2014", "sports2014", "toys2014")}
+SEEDS = dict.fromkeys(("beauty2014", "sports2014", "toys2014"), (1, 2, 3))
 RECIPE = (
     "embed.width=256",
     "pretrain.width=128",
