@@ -6,6 +6,9 @@
 A position is told with its whole history, also where a training window begins later: what the student reads moves from
 epoch to epoch, what it is taught does not. Beside the first K items a state is kept, which with the teacher's item
 vectors gives its logit of any other item: (6 K + 2 D) bytes a position, whatever the catalogue.
+
+Where asked for, the teacher's opinion is blended with the likeness of an item's content to that of the items read
+before, `pipeline.compression.likeness`: states and vectors grow by the content's width.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.compression.likeness import recent_content, unit_content
 from pipeline.data.sequences import Array
 from pipeline.models.padding import left_padded
 from pipeline.models.recommender import SequentialRecommender
@@ -38,7 +42,7 @@ class TeacherOutputs:
     """Of n training interactions.
 
     Attributes:
-        vectors: float32 [n_items + 1, D], the teacher's item vectors.
+        vectors: float32 [n_items + 1, D], the teacher's item vectors, and beside them, where blended, their content.
         top: int32 [n, K], the teacher's first items, best first; none is hidden.
         logits: float16 [n, K], theirs.
         states: float16 [n, D].
@@ -50,7 +54,9 @@ class TeacherOutputs:
     states: Array
 
     @classmethod
-    def of(cls, teacher: SequentialRecommender, domain: Domain, k: int, scratch: Path) -> TeacherOutputs:
+    def of(
+        cls, teacher: SequentialRecommender, domain: Domain, k: int, scratch: Path, likeness: float = 0.0
+    ) -> TeacherOutputs:
         """Compute them, or read what an earlier attempt has left whole.
 
         Args:
@@ -58,14 +64,17 @@ class TeacherOutputs:
             domain: of the target, opened with the teacher's spec.
             k: kept items of a position, at most the catalogue; 0: states only.
             scratch: a folder of their own.
+            likeness: logits that a content equal to what was read adds; 0 is the teacher alone.
         """
         k = min(k, domain.catalogue.n_items)
         teacher.eval()
         with torch.no_grad():
             vectors = teacher.item_vectors(domain.name, domain.catalogue)
-        work = hashlib.sha256(f"{weights_hash(teacher)} {k}".encode()).hexdigest()
+        if likeness:
+            vectors = torch.cat([vectors, unit_content(domain.catalogue)], dim=1)
+        work = hashlib.sha256(f"{weights_hash(teacher)} {k} {likeness}".encode()).hexdigest()
         if not (scratch / WHOLE).exists() or (scratch / WHOLE).read_text("utf-8") != work:
-            _compute(teacher, domain, vectors, k, scratch)
+            _compute(teacher, domain, vectors, k, scratch, likeness)
             (scratch / WHOLE).write_text(work, "utf-8")
         kept = (np.load(scratch / name, mmap_mode="r") for name in (TOP, LOGITS, STATES))
         return cls(vectors, *kept)
@@ -76,7 +85,9 @@ class TeacherOutputs:
         return self.top.nbytes + self.logits.nbytes + self.states.nbytes
 
 
-def _compute(teacher: SequentialRecommender, domain: Domain, vectors: Tensor, k: int, scratch: Path) -> None:
+def _compute(
+    teacher: SequentialRecommender, domain: Domain, vectors: Tensor, k: int, scratch: Path, likeness: float
+) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     (scratch / WHOLE).unlink(missing_ok=True)
     n, width = len(domain.data.items), vectors.shape[1]
@@ -92,13 +103,17 @@ def _compute(teacher: SequentialRecommender, domain: Domain, vectors: Tensor, k:
         rows = order[begin : begin + ROWS_AT_ONCE]
         read = [items[starts[row] : stops[row] - 1] for row in rows]
         with torch.inference_mode():
+            history = torch.from_numpy(left_padded(read, teacher.spec.max_length)).to(vectors.device)
             states = teacher.states(
                 domain.name,
-                vectors,
-                torch.from_numpy(left_padded(read, teacher.spec.max_length)).to(vectors.device),
+                vectors[:, : teacher.spec.width],
+                history,
                 domain.profile_features[users[rows]],
                 domain.profile_attributes[users[rows]],
             )  # (B, 1 + L, D)
+            if likeness:
+                alike = recent_content(vectors[:, teacher.spec.width :], history)
+                states = torch.cat([states, likeness * alike], dim=2)  # (B, 1 + L, D + C)
             length = states.shape[1]
             places = [np.arange(firsts[row], stops[row]) for row in rows]
             # Interaction p of a window that begins at s is told by the state after p - s items: the profile token's

@@ -44,6 +44,11 @@ class Params(TrainingParams):
     weight: float = Field(ge=0, description="λ: of the teacher's opinion beside the task")
     top: int = Field(default=0, ge=0, description="K: the teacher's first items of a position, learned apart")
     rest: int = Field(default=256, ge=1, description="items drawn a batch that stand for the rest, in large catalogues")
+    likeness: float = Field(
+        default=0.0,
+        ge=0,
+        description="added to the teacher's logits where contents are alike: pipeline/compression/likeness.py",
+    )
     ranking: float = Field(default=0.0, ge=0, description="ρ: of the order of the teacher's first K")
     matching: float = Field(default=0.0, ge=0, description="μ: of states and item vectors against the teacher's")
 
@@ -101,7 +106,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     lessons = Lessons(params.weight, params.temperature, params.top, params.rest, params.ranking, params.matching)
     shapes = {"student": spec, "teacher": teacher.spec}
     domains = {whose: open_domain(data, vectors, shape, device) for whose, shape in shapes.items()}
-    said = TeacherOutputs.of(teacher, domains["teacher"], params.top, job.scratch / "teacher")
+    said = TeacherOutputs.of(teacher, domains["teacher"], params.top, job.scratch / "teacher", params.likeness)
 
     def lab(whose: str) -> Lab:
         opened = domains[whose]
@@ -112,7 +117,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             validation=Validation([opened], params.validation_users, params.seed),
             plan=params.plan(name),
             scratch=job.scratch,
-            codes_from=said.vectors,
+            codes_from=said.vectors[:, : teacher.spec.width],
             rounds=whose == "student" and params.table == INT8,
         )
 

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.compression import teacher_outputs
 from pipeline.compression.distill import Lessons, Taught
+from pipeline.compression.likeness import DECAY, unit_content
 from pipeline.compression.teacher_outputs import TeacherOutputs
 from pipeline.exit_codes import BadConfiguration
 from pipeline.models.recommender import SequentialRecommender
@@ -36,6 +37,20 @@ def test_a_kept_output_is_what_the_teacher_says(teacher, opened, said):
     np.testing.assert_allclose(said.logits[places], best.values.numpy(), rtol=2e-3, atol=2e-3)
     again = torch.from_numpy(said.states[places]).float() @ said.vectors[1:].T
     torch.testing.assert_close(again, logits, rtol=1e-2, atol=1e-2)
+
+
+def test_likeness_of_contents_is_blended_in_where_asked_for(teacher, opened, tmp_path):
+    domain = opened(teacher)
+    alone, blended = (TeacherOutputs.of(teacher, domain, 0, tmp_path / f"{b}", b) for b in (0.0, 5.0))
+    unit = unit_content(domain.catalogue).numpy()
+    first = int(np.flatnonzero(np.diff(domain.data.offsets) >= 4)[0])
+    start = int(domain.data.offsets[first])
+    for read in (0, 1, 3):
+        mean = DECAY ** np.arange(read)[::-1] @ unit[domain.data.items[start : start + read]]
+        cosine = unit @ (mean / max(float(np.linalg.norm(mean)), 1e-9))
+        logits = [torch.tensor(said.states[start + read]).float() @ said.vectors.T for said in (blended, alone)]
+        np.testing.assert_allclose((logits[0] - logits[1]).numpy(), 5.0 * cosine, atol=2e-2)
+    assert blended.vectors.shape[1] == teacher.spec.width + unit.shape[1]
 
 
 def test_long_histories_are_told_in_windows_that_overlap(teacher, opened, tmp_path):
@@ -88,7 +103,7 @@ def test_the_stage_tells_both_control_arms(chain):
     [
         ({"table": "codes", "id_width": 8, "id_parts": 4, "id_codes": 8, "ranking": 0.5}, "items.ids.codes"),
         ({"table": "int8", "matching": 1.0, "full_softmax_items": 5, "sampled_items": 8}, "items.ids.scale"),
-        ({"table": "content", "top": 0}, None),
+        ({"table": "content", "top": 0, "likeness": 4.0}, None),
     ],
 )
 def test_every_table_is_trained_pruned_and_served(chain, tmp_path, changed, kept):
