@@ -4,15 +4,18 @@ beauty2014 and ml-latest-small, each its own source, three seeds; leave-one-out,
 one thread, hashed texts. A teacher is 128 wide; the student and what is served are those of `STUDENT` and `SERVED`.
 
 * `DATASET.student.params_ratio`: parameters of the teacher over the student's, item tables included;
-* `….student.retention`, `_low`, `_high`: NDCG@10 over the teacher's, users of all seeds, 95 % bootstrap; beside it
-  `….untaught.retention` and `….teacher_sized.retention`, the control arms';
+* `….student.retention`, `_low`, `_high`: NDCG@10 over the teacher's, 95 % bootstrap over users, of whom each counts
+  once, with the mean of the seeds; beside it `….untaught.retention` and `….teacher_sized.retention`, the control arms';
 * `….student.gain_over_untaught_pct`, `_low`, `_high`: the taught student over the same one without its teacher;
 * `….pruned.retention`: half of the heads and channels removed, after recovery, over the student;
 * `….served.retention`, `_low`, `.bytes_ratio`, `.p50_ms`, `.speedup`: pruned and rounded, in ONNX Runtime; bytes of the
-  files and median of one request, over the teacher's in torch.
+  files and median of one request, over the teacher's in torch, measured one after the other;
+* `….pruned.top20_same`, `….served.top20_overlap`: share of test users with the first 20 items of torch in the same
+  order, and of these items that are still there after rounding.
 
 Every stage that is done stays in `$WARMSTART_HOME/bench/compress/`; a run that was killed goes on there.
-`--only beauty2014-1` runs some parts, `--again` forgets them all. Raw data: `$WARMSTART_DATA` (../shared/data without).
+`--only beauty2014-1` runs some parts, `--measure` measures finished ones again, `--again` forgets them all. Raw data:
+`$WARMSTART_DATA` (../shared/data without).
 """
 
 from __future__ import annotations
@@ -32,14 +35,18 @@ os.environ["POLARS_MAX_THREADS"] = "1"
 
 import numpy as np
 import polars as pl
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import Figure, write_figures
 from training_sets import Shop, read_tables, write_training_set
 
+from pipeline.compression.agreement import overlap, same_order
+from pipeline.compression.export import ServedGraph
+from pipeline.compression.served_folder import FIRST
 from pipeline.data.adapters import amazon, movielens
-from pipeline.data.training_set import load_domain
+from pipeline.data.training_set import DomainData, load_domain
 from pipeline.evaluation.retention import retention
 from pipeline.graph import load_graph
 from pipeline.runs.attempt import write_json
@@ -54,6 +61,8 @@ from pipeline.sweep.points import (
     make_student,
     run_stage,
 )
+from pipeline.training.domains import open_domain
+from pipeline.training.weights import load_model
 
 SEEDS = (1, 2, 3)
 DATASETS = {"beauty2014": "amazon/beauty2014", "movielens": "ml-latest-small"}
@@ -76,6 +85,7 @@ def main() -> None:
     """Run what is not done yet, and write the figures of what is there."""
     words = argparse.ArgumentParser(description="How much smaller, how much faster, and what is kept.")
     words.add_argument("--only", nargs="*", help="parts: beauty2014-1 … -3, movielens-1 … -3")
+    words.add_argument("--measure", action="store_true", help="measure finished parts again, without training")
     words.add_argument("--again", action="store_true", help="forget finished parts")
     asked = words.parse_args()
     logging.basicConfig(level="WARNING")
@@ -83,10 +93,11 @@ def main() -> None:
     if asked.again:
         shutil.rmtree(kept, ignore_errors=True)
     raw = Path(os.environ.get("WARMSTART_DATA", CHECKOUT.parent / "shared" / "data"))
-    for dataset, folder in DATASETS.items():
-        for seed in SEEDS:
+    for seed in SEEDS:
+        for dataset, folder in DATASETS.items():
             name = f"{dataset}-{seed}"
-            if (asked.only and name not in asked.only) or (kept / f"{name}.json").exists():
+            finished = (kept / f"{name}.json").exists() and not asked.measure
+            if (asked.only and name not in asked.only) or finished:
                 continue
             if not (raw / folder).exists():
                 print(f"{name} is left out: {raw / folder} is not there (WARMSTART_DATA)", flush=True)
@@ -131,7 +142,15 @@ def part(root: Path, dataset: str, raw: Path, seed: int) -> Part:
         "student": _told(figures_of_torch(source, student, data)),
         **{name: _told(figures_of_served(folder, data)) for name, folder in served.items()},
         "arms": found,
+        "top20_same": same_order(_in_torch(served["pruned"], data, source), served["pruned"], data, FIRST),
+        "top20_overlap": overlap(_in_torch(served["served"], data, source), served["served"], data, FIRST),
     }
+
+
+def _in_torch(served: Path, data: DomainData, source: Source) -> ServedGraph:
+    model = load_model(served)
+    domain = open_domain(data, source.inputs["data/item_vectors"], model.spec, torch.device("cpu"))
+    return ServedGraph(model, domain, FIRST)
 
 
 def _told(found: Figures) -> Part:
@@ -151,8 +170,9 @@ def figures(done: Mapping[str, Part]) -> list[Figure]:
         if not parts:
             continue
         of = {name: [part[name] for part in parts] for name in ("teacher", "student", "pruned", "served")}
-        columns = {name: np.concatenate([one["ndcg"] for one in ones]) for name, ones in of.items()}
-        columns |= {arm: np.concatenate([part["arms"][arm] for part in parts]) for arm in parts[0]["arms"]}
+        # a seed more is no user more
+        columns = {name: np.mean([one["ndcg"] for one in ones], axis=0) for name, ones in of.items()}
+        columns |= {arm: np.mean([part["arms"][arm] for part in parts], axis=0) for arm in parts[0]["arms"]}
 
         def ratio(above: str, below: str, key: str, of: Mapping[str, Sequence[Part]] = of) -> float:
             pairs = zip(of[above], of[below], strict=True)
@@ -169,6 +189,8 @@ def figures(done: Mapping[str, Part]) -> list[Figure]:
             *_kept(f"{dataset}.pruned.retention", columns["pruned"], columns["student"]),
             *_kept(f"{dataset}.served.retention", columns["served"], columns["teacher"]),
             (f"{dataset}.served.bytes_ratio", ratio("teacher", "served", "bytes"), "x"),
+            (f"{dataset}.pruned.top20_same", float(np.mean([part["top20_same"] for part in parts])), ""),
+            (f"{dataset}.served.top20_overlap", float(np.mean([part["top20_overlap"] for part in parts])), ""),
             (f"{dataset}.served.p50_ms", float(np.mean([one["p50_ms"] for one in of["served"]])), "ms"),
             (f"{dataset}.served.speedup", ratio("teacher", "served", "p50_ms"), "x"),
         ]
