@@ -77,9 +77,9 @@ TEACHER = (
     "pretrain.patience=2", "transfer.epochs=1", "transfer.learning_rate=0.0003",
 )  # fmt: skip
 STUDENT = (
-    "distill.table=codes", "distill.width=48", "distill.id_width=48", "distill.id_parts=8", "distill.id_codes=256",
-    "distill.epochs=8", "distill.id_dropout=0.0", "distill.patience=3", "distill.validation_users=3000",
-    "distill.rest=512",
+    "distill.table=codes", "distill.width=64", "distill.id_width=64", "distill.id_parts=16", "distill.id_codes=256",
+    "distill.epochs=6", "distill.average=0.99", "distill.id_dropout=0.0", "distill.patience=2",
+    "distill.validation_users=3000", "distill.rest=512", "distill.profile_buckets=8",
 )  # fmt: skip
 PRUNED = ("prune.validation_users=3000",)
 DENSE = ("prune.keep_heads=1", "prune.keep_channels=1", "prune.recovery_epochs=0")
