@@ -84,7 +84,7 @@ def check_agreement(graph: ServedGraph, folder: Path, data: DomainData) -> int:
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise RuntimeError(
-                f"ONNX Runtime and torch disagree for {int(wrong.sum())} of {len(wrong)} users, first "
+                f"ONNX Runtime and torch disagree for {int(wrong.sum())} of {len(found.users)} users, first "
                 f"{found.users[row]}: {found.items[row][:5].tolist()} against {found.expected[row][:5].tolist()}"
             )
     return n

@@ -241,6 +241,7 @@ def _traced(
 
 
 def _write(model: onnx.ModelProto, path: Path, defaults: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    del model.graph.value_info[:]  # shapes in between: kilobytes of a small file, and every runtime finds them again
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
