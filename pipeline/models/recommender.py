@@ -65,7 +65,7 @@ class SequentialRecommender(nn.Module):
 
 
 def read_sequences(trunk: Trunk, spec: ModelSpec, token: Tensor, items: Tensor, present: Tensor) -> Tensor:
-    """The states float32 [B, 1 + L, S] after items [B, L, S], where they are present [B, L], opened by tokens [B, D]."""
+    """The states [B, 1 + L, S] of sequences of items [B, L, S] that are `present` [B, L], opened by tokens [B, D]."""
     scale = math.sqrt(spec.width)  # table rows start small; the stream must not drown them
     states: Tensor = trunk(token * scale, items[:, :, : spec.width] * scale, present)
     if items.shape[2] == spec.width:
