@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from comparing import Side, compare
 from figures import commit, write_figures
+from model import RECIPE
 from page import render
 
-from benchmarks.model import RECIPE
 from pipeline.settings import CHECKOUT, settings
 from requirements.install import find_uv, install, is_finished, uv_environment
 

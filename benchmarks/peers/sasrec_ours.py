@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from model import RECIPE
 from watch import LISTED, Split, Watch
 
-from benchmarks.model import RECIPE
 from pipeline.evaluation.ranking import rank_holdout
 from pipeline.graph import load_graph
 from pipeline.models.recommender import SequentialRecommender
