@@ -23,14 +23,14 @@ asked no more than before. `seen` is for a user's few items, `blocked` for filte
          features            float32 [n, F]          the model's item features; no such input where F is 0
     out  vectors             float32 [n, D]          rows for `vectors` above
 
-A caller asks for the outputs that it needs.
+A caller asks for the outputs that it needs. In few bits: see `pipeline.compression.quantised`.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +38,16 @@ import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
+from torch.onnx.errors import OnnxExporterError
 
+from pipeline.compression.packed_rows import FLOAT32
 from pipeline.data.sequences import Array
+from pipeline.exit_codes import BadConfiguration
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 
 OPSET = 18
-INPUTS = ("history", "profile", "profile_attributes", "seen", "vectors", "blocked")
+ASKED, BLOCKED = ("history", "profile", "profile_attributes", "seen"), "blocked"
 OUTPUTS = ("items", "scores", "all_scores")
 VECTOR = "_vector"
 
@@ -67,6 +70,22 @@ class ServedGraph(nn.Module):
         with torch.no_grad():
             vectors = model.eval().item_vectors(domain.name, domain.catalogue)  # (n_items + 1, D)
         self.register_buffer("vectors", vectors.clone())
+
+    @property
+    def catalogue(self) -> dict[str, Tensor]:
+        """The inputs that hold the catalogue, by name; their defaults are these."""
+        return {"vectors": self.vectors}
+
+    @torch.inference_mode()
+    def answer(
+        self, history: Tensor, profile: Tensor, profile_attributes: Tensor, seen: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The outputs for the catalogue of the export, nothing blocked."""
+        nothing = torch.zeros(1, 1, dtype=torch.bool)
+        found: tuple[Tensor, Tensor, Tensor] = self(
+            history, profile, profile_attributes, seen, *self.catalogue.values(), nothing
+        )
+        return found
 
     @property
     def n_numbers(self) -> int:
@@ -119,9 +138,30 @@ class NewItems(nn.Module):
         return vectors + self.items.features(inputs[-1]) if self.has_features else vectors
 
 
-def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: Path) -> ServedGraph:
-    """Write the graph that ranks; returns the same in torch, to compare with."""
-    graph = ServedGraph(model, domain, top_k).cpu().eval()
+def export_onnx(
+    model: SequentialRecommender,
+    domain: Domain,
+    top_k: int,
+    path: Path,
+    rows: str = FLOAT32,
+    linears: str = FLOAT32,
+    metadata: Mapping[str, str] | None = None,
+) -> ServedGraph:
+    """Write the graph that ranks.
+
+    Args:
+        top_k: most items of an answer.
+        rows: of the catalogue: float32, int8 or int4.
+        linears: of the trunk: float32 or int8.
+        metadata: written into the file.
+
+    Returns:
+        the same in torch, to compare with; its linear layers are in float32 in any case.
+    """
+    from pipeline.compression.quantised import PackedGraph, with_int8_linears
+
+    graph = ServedGraph(model, domain, top_k) if rows == FLOAT32 else PackedGraph(model, domain, top_k, rows)
+    graph = graph.cpu().eval()
     spec = model.spec
     history = torch.zeros(2, min(3, spec.max_length), dtype=torch.int64)
     history[:, -1] = 1
@@ -130,15 +170,18 @@ def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: 
         torch.zeros(2, len(spec.profile_features)),
         torch.zeros(2, 2, dtype=torch.int64),
         torch.zeros(2, 2, dtype=torch.int64),
-        graph.vectors,
+        *graph.catalogue.values(),
         torch.zeros(2, len(graph.vectors), dtype=torch.bool),
     )
-    axes = {name: {0: "batch"} for name in (*INPUTS, *OUTPUTS)}
+    inputs = (*ASKED, *graph.catalogue, BLOCKED)
+    axes = {name: {0: "batch"} for name in (*inputs, *OUTPUTS)}
     axes["history"][1], axes["profile_attributes"][1], axes["seen"][1] = "length", "attributes", "seen"
-    axes |= {"vectors": {0: "items"}, "blocked": {0: "batch or 1", 1: "items or 1"}}
+    axes |= {name: {0: "items"} for name in graph.catalogue} | {BLOCKED: {0: "batch or 1", 1: "items or 1"}}
     axes["all_scores"][1] = "items"
-    defaults = {"vectors": graph.vectors.numpy(), "blocked": np.zeros((1, 1), dtype=bool)}
-    _write(graph, example, INPUTS, OUTPUTS, axes, path, defaults)
+    defaults = {name: value.numpy() for name, value in graph.catalogue.items()}
+    defaults[BLOCKED] = np.zeros((1, 1), dtype=bool)
+    traced = _traced(graph, example, inputs, OUTPUTS, axes)
+    _write(traced if linears == FLOAT32 else with_int8_linears(traced), path, defaults, metadata or {})
     return graph
 
 
@@ -153,34 +196,42 @@ def export_item_encoder(model: SequentialRecommender, path: Path) -> NewItems:
         names.append("features")
     axes = {name: {0: "items"} for name in (*names, "vectors")}
     axes["attributes"][1] = "attributes"
-    _write(graph, tuple(example), names, ["vectors"], axes, path, {})
+    _write(_traced(graph, tuple(example), names, ["vectors"], axes), path, {}, {})
     return graph
 
 
-def _write(
+def _traced(
     graph: nn.Module,
     example: tuple[Tensor, ...],
-    inputs: tuple[str, ...] | list[str],
-    outputs: tuple[str, ...] | list[str],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
     axes: Mapping[str, Mapping[int, str]],
-    path: Path,
-    defaults: Mapping[str, Array],
-) -> None:
+) -> onnx.ModelProto:
     written = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter by tracing needs no further package, and these graphs have no data-dependent control flow.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            graph,
-            example,
-            written,  # type: ignore[arg-type]  # tracing takes a file, the types know only paths
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes=axes,
-        )
-    model = onnx.load_model_from_string(written.getvalue())
+        try:
+            torch.onnx.export(
+                graph,
+                example,
+                written,  # type: ignore[arg-type]  # tracing takes a file, the types know only paths
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes=axes,
+            )
+        except OnnxExporterError as error:
+            raise BadConfiguration(
+                f"the model has an operator that ONNX (opset {OPSET}) does not know ({error}); leave out the part of "
+                "the model that needs it"
+            ) from error
+    return onnx.load_model_from_string(written.getvalue())
+
+
+def _write(model: onnx.ModelProto, path: Path, defaults: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
+    onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))

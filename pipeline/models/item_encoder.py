@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.models.item_table import id_table
 from pipeline.models.spec import ModelSpec
 
 INITIAL_SPREAD = 0.02  # of table rows: logits start near zero, the loss at log(n_items)
@@ -62,8 +63,9 @@ class ItemEncoder(nn.Module):
         # One table for all domains: domain d owns rows first_row[d] … first_row[d] + n_items[d].
         sizes = [1 + n_items for _, n_items in spec.domains]
         self.first_row = dict(zip(spec.domain_names, [sum(sizes[:d]) for d in range(len(sizes))], strict=True))
-        self.ids = nn.Embedding(sum(sizes), spec.id_width)
-        self.up = nn.Linear(spec.id_width, spec.width, bias=False) if spec.id_width < spec.width else None
+        self.ids = id_table(spec, sum(sizes))
+        low_rank = self.ids is not None and spec.id_width < spec.width
+        self.up = nn.Linear(spec.id_width, spec.width, bias=False) if low_rank else None
         self._start()
 
     def _start(self) -> None:
@@ -71,11 +73,18 @@ class ItemEncoder(nn.Module):
             nn.init.orthogonal_(projection.get_parameter("weight"), gain=CONTENT_GAIN)
         nn.init.normal_(self.attributes.weight, std=INITIAL_SPREAD)
         nn.init.zeros_(self.attributes.weight[0])
-        nn.init.normal_(self.ids.weight, std=INITIAL_SPREAD)
+        for table in self.ids.parameters() if self.ids is not None else ():
+            nn.init.normal_(table, std=INITIAL_SPREAD)
         if self.features.in_features:
             nn.init.normal_(self.features.weight, std=INITIAL_SPREAD)
         if self.up is not None:
             nn.init.orthogonal_(self.up.weight)
+
+    @property
+    def id_rows(self) -> Tensor:
+        """The rows of a table of factors, float32 [rows, id_width]."""
+        assert isinstance(self.ids, nn.Embedding)
+        return self.ids.weight
 
     def forward(self, domain: str, catalogue: Catalogue, items: Tensor | None = None) -> Tensor:
         """Encode items of one domain.
@@ -97,11 +106,17 @@ class ItemEncoder(nn.Module):
             vectors = vectors + projection(catalogue.content[name][every])
         if self.features.in_features:
             vectors = vectors + self.features(catalogue.features[every])
+        if self.ids is not None:
+            vectors = vectors + self._identity(domain, catalogue, every, indices)
+        return vectors * (indices > 0)[:, None]
+
+    def _identity(self, domain: str, catalogue: Catalogue, every: slice | Tensor, indices: Tensor) -> Tensor:
+        """What the ID vectors add, float32 [m, width]."""
+        assert self.ids is not None
         identity = self.ids(self.first_row[domain] + indices)  # (m, id_width)
         keeps_id = catalogue.trained[every]  # (m,)
         if self.training and self.id_dropout > 0:
             # Not rescaled: a dropped item must look exactly like one that never had an ID.
-            keeps_id = keeps_id & (torch.rand(len(indices), device=vectors.device) >= self.id_dropout)
+            keeps_id = keeps_id & (torch.rand(len(indices), device=indices.device) >= self.id_dropout)
         identity = identity * keeps_id[:, None]
-        vectors = vectors + (identity if self.up is None else self.up(identity))
-        return vectors * (indices > 0)[:, None]
+        return identity if self.up is None else self.up(identity)

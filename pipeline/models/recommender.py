@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.item_encoder import Catalogue, ItemEncoder
+from pipeline.models.item_table import Int8Rows
 from pipeline.models.profile import ProfileToken
 from pipeline.models.spec import ModelSpec
 from pipeline.models.trunk import Trunk
@@ -52,5 +53,6 @@ class SequentialRecommender(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Every trainable number, item tables included."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        """Every number that was learned, item tables included; the codes of a coded table are none."""
+        rounded = self.items.ids.weight.numel() if isinstance(self.items.ids, Int8Rows) else 0
+        return rounded + sum(parameter.numel() for parameter in self.parameters())

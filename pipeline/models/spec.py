@@ -30,6 +30,8 @@ class ModelSpec:
         domains: name and number of items of each domain with ID vectors here, in the order of the tables.
         dropout, id_dropout: probabilities in training; an ID vector is dropped whole.
         recency: decayed means of the history are added to the states (pipeline/models/recency.py).
+        table: how ID vectors are kept (pipeline/models/item_table.py).
+        id_parts, id_codes: pieces of a coded ID vector, and how many there are of each.
     """
 
     width: int
@@ -46,6 +48,9 @@ class ModelSpec:
     dropout: float = 0.0
     id_dropout: float = 0.0
     recency: bool = False
+    table: str = "factors"
+    id_parts: int = 1
+    id_codes: int = 1
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -81,7 +86,11 @@ class ModelSpec:
             domains=tuple((name, n_items) for name, n_items in values["domains"]),
             dropout=values["dropout"],
             id_dropout=values["id_dropout"],
-            recency=values.get("recency", False),  # specs of earlier models do not name it
+            # specs of earlier models do not name these
+            recency=values.get("recency", False),
+            table=values.get("table", "factors"),
+            id_parts=values.get("id_parts", 1),
+            id_codes=values.get("id_codes", 1),
         )
 
 

@@ -178,6 +178,8 @@ class Training:
         if value is not None and state.epoch - 1 - state.best_epoch >= plan.patience:
             log.info("%s: stopped, best was epoch %d", plan.name, state.best_epoch + 1)
             state.finished = True
+        if state.epoch == plan.stop_after:
+            state.finished = True
 
     def _validated(self) -> float | None:
         if not self.average:

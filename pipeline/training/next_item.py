@@ -45,6 +45,10 @@ class NextItem:
         """Mean cross-entropy over the batch's targets, in nats."""
         candidates = self.candidates(batch)
         states, vectors = states_and_vectors(model, self._domains[batch.domain], batch, candidates)
+        return self.loss_of(states, vectors, batch, candidates)
+
+    def loss_of(self, states: Tensor, vectors: Tensor, batch: Batch, candidates: Candidates) -> Tensor:
+        """The same of states [N, D] and vectors [m, D] that are known already."""
         positives = self.positives(batch, candidates)
         return blocked_cross_entropy(states, vectors, positives, candidates.log_weight)
 

@@ -26,6 +26,7 @@ class Plan:
         temperature: see `EpochBatches`.
         average: decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
         judge_start: validate the initial weights too; training then ends no worse than it began.
+        stop_after: end after so many epochs, on the same course as if all of them were to come; 0 is never.
         warm_up: share of all steps.
         clip: largest norm of the gradient.
     """
@@ -41,6 +42,7 @@ class Plan:
     temperature: float = 1.0
     average: float = 0.0
     judge_start: bool = False
+    stop_after: int = 0
     warm_up: float = 0.05
     clip: float = 1.0
 

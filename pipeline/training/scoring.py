@@ -68,8 +68,13 @@ class Validation:
 
     def __call__(self, model: SequentialRecommender) -> float | None:
         """The figure to stop by; None where there are no rows."""
-        values = []
-        for domain, holdout, rows in self._held:
-            ranks = rank_holdout(ModelScorer(model, domain), holdout, domain.data.n_items, rows)
-            values.append(float(ndcg(ranks.masked, 10).mean()))
+        values = [float(column.mean()) for column in self.per_user(model)]
         return float(np.mean(values)) if values else None
+
+    def per_user(self, model: SequentialRecommender) -> list[Array]:
+        """The figure of every row, float64 [rows] a domain."""
+        ranked = (
+            rank_holdout(ModelScorer(model, domain), holdout, domain.data.n_items, rows)
+            for domain, holdout, rows in self._held
+        )
+        return [ndcg(ranks.masked, 10) for ranks in ranked]

@@ -139,10 +139,10 @@ def continue_from(start: Start, model: SequentialRecommender, domains: Sequence[
     for domain in domains:
         now, then = pairs[domain.name]
         first = model.items.first_row[domain.name]
-        rows = model.items.ids.weight[first : first + domain.data.n_items + 1]
+        rows = model.items.id_rows[first : first + domain.data.n_items + 1]
         rows.zero_()  # a new item is ranked by content until it has learned better
         if len(now):
-            rows[now] = start.model.items.ids.weight[start.model.items.first_row[domain.name] + then]
+            rows[now] = start.model.items.id_rows[start.model.items.first_row[domain.name] + then]
     _fit_projections(start, model, domains, pairs)
     kept = sum(len(now) for now, _ in pairs.values())
     total = sum(domain.data.n_items for domain in domains)
