@@ -60,11 +60,8 @@ def main() -> None:
         sys.exit(f"bench-peers needs {source / SHOP}, which is not there; set WARMSTART_DATA to a folder that has it.")
     if not (shop / "prepared.json").exists():
         # in a process of its own: it gets a home of its own
-        prepared = (
-            f"import sys; sys.path[:0] = {sys.path[:2]}; from preparing import prepare; from pathlib import Path;"
-        )
-        call = f"prepare(Path({str(source)!r}), {SHOP!r}, Path({str(shop)!r}), {RECIPE!r})"
-        subprocess.run([sys.executable, "-c", f"{prepared} {call}"], check=True, cwd=CHECKOUT)
+        given = [str(HERE / "preparing.py"), str(source), SHOP, str(shop), *RECIPE]
+        subprocess.run([sys.executable, *given], check=True, env={**os.environ, **THREADS})
     trainings = [f"{name}.{number}" for name in TITLES for number in range(len(SETTINGS))]
     for name in [] if asked.report else asked.only or trainings:
         if not (shop / "runs" / name / "done").exists():

@@ -27,6 +27,7 @@ from pipeline.training.next_item import NextItem
 from pipeline.training.plan import Plan
 from pipeline.training.randomness import seed_torch
 from pipeline.training.scoring import Validation
+from pipeline.training.similarity import choose_similarity
 
 TAUGHT, UNTAUGHT, TEACHER_SIZED = "taught", "untaught", "teacher-sized"
 PATIENCE = 4  # of the last, as fine-tuning has: what it needs to be seen for what it is
@@ -101,11 +102,12 @@ class Lab:
     def _train(self, name: str, model: SequentialRecommender, loss: Loss, plan: Plan) -> Arm:
         history = fit(model, [self.domain.training], loss, self.validation, plan, self.scratch / name)
         without_projections(model)
+        chosen = choose_similarity(name, model, self.validation)
         if self.rounds:
             model = with_int8_rows(model)
             return Arm(name, model, history, self.validation(model))
         values = [row["valid_ndcg10"] for row in history if "valid_ndcg10" in row]
-        return Arm(name, model, history, max(values, default=None))
+        return Arm(name, model, history, max(values, default=None) if chosen is None else chosen)
 
 
 def better(taught: Arm, untaught: Arm) -> tuple[Arm, str]:

@@ -43,7 +43,7 @@ from torch.onnx.errors import OnnxExporterError
 from pipeline.compression.packed_rows import FLOAT32
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
-from pipeline.models.recommender import SequentialRecommender
+from pipeline.models.recommender import SequentialRecommender, read_sequences
 from pipeline.training.domains import Domain
 
 OPSET = 18
@@ -65,7 +65,7 @@ class ServedGraph(nn.Module):
     def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int) -> None:
         super().__init__()
         self.trunk, self.profile = model.trunk, model.profile
-        self.domain, self.scale = domain.name, model.input_scale
+        self.domain, self.spec = domain.name, model.spec
         self.top_k = top_k
         with torch.no_grad():
             vectors = model.eval().item_vectors(domain.name, domain.catalogue)  # (n_items + 1, D)
@@ -102,9 +102,8 @@ class ServedGraph(nn.Module):
         blocked: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See the module's first lines."""
-        token = self.profile(self.domain, profile, profile_attributes) * self.scale  # (B, D)
-        embedded = nn.functional.embedding(history, vectors) * self.scale  # (B, L, D)
-        state = self.trunk(token, embedded, history > 0)[:, -1]  # (B, D)
+        token = self.profile(self.domain, profile, profile_attributes)  # (B, D)
+        state = read_sequences(self.trunk, self.spec, token, vectors, history)[:, -1]  # (B, S)
         scores = state @ vectors.T  # (B, m + 1)
         nothing = torch.zeros_like(seen[:, :1])
         all_scores = scores.scatter(1, nothing, float("-inf"))  # padding is never an answer
@@ -123,6 +122,7 @@ class NewItems(nn.Module):
         super().__init__()
         self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
         self.has_features = bool(model.spec.item_features)
+        self.similarity = bool(model.spec.similarity)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Content vectors in the order of the spec's modalities, attributes, features (where there are any)."""
@@ -131,11 +131,15 @@ class NewItems(nn.Module):
         bags = nn.functional.embedding(attributes, self.items.attributes.weight, padding_idx=0)  # (n, A, D)
         present = (attributes > 0).to(bags.dtype)  # (n, A)
         vectors = (bags * present[:, :, None]).sum(1) / present.sum(1, keepdim=True).clamp(min=1.0)
+        units = {}
         for name, given in zip(self.modalities, content, strict=True):
             length = given.square().sum(1, keepdim=True).sqrt()  # content is read at length 1: see unit_rows
-            unit = torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0)
-            vectors = vectors + self.items.content[name](unit)
-        return vectors + self.items.features(inputs[-1]) if self.has_features else vectors
+            units[name] = torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0)
+        if units:
+            vectors = vectors + self.items.fused(units)
+        if self.has_features:
+            vectors = vectors + self.items.features(inputs[-1])
+        return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
 
 
 def export_onnx(

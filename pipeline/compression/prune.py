@@ -98,7 +98,8 @@ def without(model: SequentialRecommender, removed: Sequence[Removed]) -> Sequent
         place += 1
         block = {name.removeprefix(before): weight for name, weight in dense.items() if name.startswith(before)}
         heads, joint, channels = kept_rows(layer, out, width)
-        for part, kept in (("query_key_value", joint), ("up", channels)):
+        to_channels = [part for part in ("up", "beside") if f"{part}.weight" in block]
+        for part, kept in (("query_key_value", joint), *((part, channels) for part in to_channels)):
             block[f"{part}.weight"] = block[f"{part}.weight"][kept]
             block[f"{part}.bias"] = block[f"{part}.bias"][kept]
         for part, kept in (("attention_out", heads), ("down", channels)):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pipeline.compression.importance import Gates
 from pipeline.compression.prune import CannotPrune, Removed
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import SWIGLU, ModelSpec
 
 PARAMETERS, OPERATIONS = "parameters", "operations"
 
@@ -18,9 +18,10 @@ PARAMETERS, OPERATIONS = "parameters", "operations"
 def prices(spec: ModelSpec, of: str) -> tuple[int, int]:
     """What one head and one feed-forward channel cost: parameters, or multiplications of a request of full length."""
     inner, width, places = spec.head_width, spec.width, 1 + spec.max_length
+    ups = 2 if spec.feed_forward == SWIGLU else 1
     if of == PARAMETERS:
-        return 3 * inner * (width + 1) + inner * width, 2 * width + 1
-    return places * 4 * inner * width + 2 * places * places * inner, places * 2 * width
+        return 3 * inner * (width + 1) + inner * width, ups * (width + 1) + width
+    return places * 4 * inner * width + 2 * places * places * inner, places * (ups + 1) * width
 
 
 def total(spec: ModelSpec, of: str, parameters: int, n_items: int) -> int:
@@ -33,7 +34,7 @@ def total(spec: ModelSpec, of: str, parameters: int, n_items: int) -> int:
     if of == PARAMETERS:
         return parameters
     head, channel = prices(spec, of)
-    return sum(layer.heads * head + layer.channels * channel for layer in spec.layers) + n_items * spec.width
+    return sum(layer.heads * head + layer.channels * channel for layer in spec.layers) + n_items * spec.score_width
 
 
 def to_target(importance: Sequence[Gates], spec: ModelSpec, of: str, total: int, keep: float) -> list[Removed]:

@@ -38,7 +38,7 @@ class PackedGraph(ServedGraph):
 
     def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int, kind: str) -> None:
         super().__init__(model, domain, top_k)
-        self.kind, self.width = kind, model.spec.width
+        self.kind, self.width = kind, self.vectors.shape[1]
         rows, scales = packed(self.vectors.cpu().numpy(), kind)
         self.register_buffer("rows", torch.from_numpy(rows))
         self.register_buffer("scales", torch.from_numpy(scales))

@@ -33,7 +33,7 @@ def rebuilt(
         if out.whole:
             continue
         heads, joint, channels = kept_rows(layer, out, pruned.spec.head_width)
-        rows = {"query_key_value": joint, "up": channels}
+        rows = {"query_key_value": joint, "up": channels, "beside": channels}
         columns = {"attention_out": heads, "down": channels}
         for name, weight in pruned.trunk.blocks[place].state_dict().items():
             into, part = weights[f"{BLOCKS}{number}.{name}"], name.split(".")[0]

@@ -63,7 +63,7 @@ class TeacherOutputs:
         teacher.eval()
         with torch.no_grad():
             vectors = teacher.item_vectors(domain.name, domain.catalogue)
-        work = hashlib.sha256(f"{weights_hash(teacher)} {k}".encode()).hexdigest()
+        work = hashlib.sha256(f"{weights_hash(teacher)} {teacher.spec.similarity:g} {k}".encode()).hexdigest()
         if not (scratch / WHOLE).exists() or (scratch / WHOLE).read_text("utf-8") != work:
             _compute(teacher, domain, vectors, k, scratch)
             (scratch / WHOLE).write_text(work, "utf-8")

@@ -2,8 +2,8 @@
 
     item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  F · item features  +  ID vector
 
-The ID vector is dropped whole at random in training, so that content alone has to rank too; an item outside of
-training has none.
+The modalities may pass gates (pipeline/models/fusion.py). The ID vector is dropped whole at random in training, so that
+content alone has to rank too; an item outside of training has none.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.models.fusion import GatedSum
 from pipeline.models.item_table import id_table
-from pipeline.models.spec import ModelSpec
+from pipeline.models.spec import GATES, ModelSpec
 
 INITIAL_SPREAD = 0.02  # of table rows: logits start near zero, the loss at log(n_items)
 CONTENT_GAIN = 0.5  # of the projections: a unit content vector starts a few times louder than an untrained ID
@@ -58,6 +59,8 @@ class ItemEncoder(nn.Module):
         self.content = nn.ModuleDict(
             {name: nn.Linear(width, spec.width, bias=False) for name, width in spec.modalities}
         )
+        names = tuple(name for name, _ in spec.modalities)
+        self.gates = GatedSum(names, spec.width) if spec.fusion == GATES and names else None
         self.attributes = nn.Embedding(1 + spec.attribute_buckets, spec.width, padding_idx=0)
         self.features = nn.Linear(len(spec.item_features), spec.width, bias=False)
         # One table for all domains: domain d owns rows first_row[d] … first_row[d] + n_items[d].
@@ -79,6 +82,17 @@ class ItemEncoder(nn.Module):
             nn.init.normal_(self.features.weight, std=INITIAL_SPREAD)
         if self.up is not None:
             nn.init.orthogonal_(self.up.weight)
+
+    def fused(self, content: Mapping[str, Tensor]) -> Tensor:
+        """What content vectors of the same items, [m, …] by modality, add to their vectors: float32 [m, width]."""
+        projected = {name: projection(content[name]) for name, projection in self.content.items()}
+        if self.gates is not None:
+            fused: Tensor = self.gates(content, projected)
+            return fused
+        first, *others = projected.values()
+        for other in others:
+            first = first + other
+        return first
 
     @property
     def id_rows(self) -> Tensor:
@@ -102,8 +116,8 @@ class ItemEncoder(nn.Module):
         vectors = functional.embedding_bag(
             catalogue.attributes[every], self.attributes.weight, mode="mean", padding_idx=0
         )  # (m, D)
-        for name, projection in self.content.items():
-            vectors = vectors + projection(catalogue.content[name][every])
+        if self.content:
+            vectors = vectors + self.fused({name: catalogue.content[name][every] for name in self.content})
         if self.features.in_features:
             vectors = vectors + self.features(catalogue.features[every])
         if self.ids is not None:

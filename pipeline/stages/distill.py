@@ -35,6 +35,9 @@ class Params(TrainingParams):
     profile_buckets: int = Field(default=64, ge=1, description="rows of the hashed table of user attributes")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="on embeddings and layers")
     id_dropout: float = Field(default=0.1, ge=0, lt=1, description="chance that an item is trained by content alone")
+    similarity: bool = Field(
+        default=False, description="keep the teacher's likeness in content; item vectors are wider by the content's"
+    )
     table: Literal["factors", "codes", "int8", "content"] = Field(
         default="factors", description="how ID vectors are kept: pipeline/models/item_table.py"
     )
@@ -181,6 +184,7 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         profile_buckets=params.profile_buckets,
         dropout=params.dropout,
         id_dropout=params.id_dropout,
+        similarity=teacher.similarity if params.similarity else 0.0,
         # bytes are made of floats, after training
         table=FACTORS if params.table == INT8 else params.table,
         id_parts=params.id_parts,

@@ -14,12 +14,12 @@ import logging
 from pydantic import Field
 
 from pipeline.runs.contract import Folders, Job, Summary
-from pipeline.training.plan import TrainingParams
+from pipeline.training.plan import LossParams
 
 log = logging.getLogger(__name__)
 
 
-class Params(TrainingParams):
+class Params(LossParams):
     """Parameters of fine-tuning."""
 
     dropout: float = Field(default=0.2, ge=0, lt=1, description="on embeddings and layers")
@@ -42,6 +42,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
+    from pipeline.training.similarity import choose_similarity
     from pipeline.training.weights import load_model, save_model, write_history
 
     assert job.target is not None
@@ -70,9 +71,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         about["synthetic_rows"] = len(rows.items)
         log.info("%s: %s made sequences beside them", name, f"{len(rows):,}")
     more, training = mixed(domain, rows)
-    loss = NextItem([more], params.full_softmax_items, params.sampled_items)
+    loss = NextItem([more], params.full_softmax_items, params.sampled_items, params.gbce)
     plan = params.plan(name, judge_start=True)
     history = fit(model, [training], loss, validation, plan, job.scratch / "transfer")
+    choose_similarity(name, model, validation)
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
     found, figures = found_line(model.n_parameters, history)

@@ -70,6 +70,7 @@ class Training:
         self.model, self.domains, self.loss, self.validate = model, domains, loss, validate
         self.plan, self.scratch, self.processes = plan, scratch, join()
         self.names = [name for name, _ in model.named_parameters()]
+        self.device = next(model.parameters()).device
         matrices = [p for p in model.parameters() if p.dim() > 1]
         vectors = [p for p in model.parameters() if p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -80,9 +81,10 @@ class Training:
             lr=plan.learning_rate,
             fused=True,
         )
-        self.average = self._copy() if plan.average else {}
-        self.best = self._copy()
         per_epoch = len(self._epoch(0))
+        self.decay = plan.decay(per_epoch)
+        self.average = self._copy() if self.decay else {}
+        self.best = self._copy()
         self.epochs = plan.passes(per_epoch)
         self.progress = Progress(total_steps=self.epochs * per_epoch)
         if not self._restore() and plan.judge_start:
@@ -156,7 +158,7 @@ class Training:
         state.targets += batch.n_targets
         if self.average:
             # The average starts short and lengthens, or the first epochs would be the initial weights.
-            decay = min(plan.average, (1 + state.step) / (10 + state.step))
+            decay = min(self.decay, (1 + state.step) / (10 + state.step))
             with torch.no_grad():
                 for name, weight in self.model.named_parameters():
                     self.average[name].lerp_(weight, 1.0 - decay)
@@ -165,7 +167,8 @@ class Training:
         """The mean loss of the batch; its gradient is left at the parameters."""
         mine, value = self.processes.share(batch), 0.0
         if mine.n_targets:
-            loss = self.loss(self.model, mine) * (mine.n_targets / batch.n_targets)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16):
+                loss = self.loss(self.model, mine) * (mine.n_targets / batch.n_targets)
             loss.backward()
             value = float(loss.detach())
         return self.processes.add_up(self.model.parameters(), value)

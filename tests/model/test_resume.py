@@ -20,11 +20,11 @@ from pathlib import Path
 from pipeline.training import loop
 from tests.training_data import Chain
 loop.CHECKPOINT_SECONDS = 0.0  # after every step
-Chain(Path(sys.argv[1])).run("pretrain", epochs=3, average=0.9)
+Chain(Path(sys.argv[1])).run("pretrain", epochs=3, average_epochs=0.5)
 """
 
 
-DISTILLING = PROGRAM.replace('"pretrain", epochs=3, average=0.9', '"distill"')
+DISTILLING = PROGRAM.replace('"pretrain", epochs=3, average_epochs=0.5', '"distill"')
 
 
 def start(world, program: str = PROGRAM) -> subprocess.Popen:
