@@ -6,7 +6,7 @@ trained with every setting of `SETTINGS`; validation chooses the setting, and th
 All train one training at a time, none longer than `LIMIT` CPU-seconds. *IDs only* is ours without text and attributes.
 
 * `peers.LIBRARY_speedup`: CPU-seconds to the library's best validation NDCG@10, by ours to the same value; validating
-  is not counted, nor are text vectors, which are made once (`…_with_text_vectors` counts them);
+  is counted for ours only, text vectors, which are made once, for nobody (`…_with_text_vectors` counts them);
 * `peers.ids_only_LIBRARY_speedup`: the same of ours without text and attributes, 0 where it never gets there;
 * `peers.ndcg10_gain_pct`: ours against the better peer on the test users, lower end of the 95 % bootstrap, paired.
 

@@ -1,7 +1,8 @@
 """Ours under watch: python sasrec_ours.py SPLIT FOLDER SETTING LIMIT --prepared FOLDER, in Warmstart's environment.
 
 The stage `pretrain` itself, with the recipe of `make bench-model` and what the setting names. Its CPU-seconds begin
-where the stage does, as the peers' do; it ends by its own early stopping.
+where the stage does, as the peers' do, and hold its own validations too: the last of them choose the likeness in
+content. It ends by its own early stopping.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ def main() -> None:
 
     class Watched(scoring.Validation):
         def __call__(self, model: SequentialRecommender) -> float | None:
-            domain, _, _ = self._held[0]
+            value, (domain, _, _) = super().__call__(model), self._held[0]
             watch.epoch_ends(lambda part: best_lists(model, domain, part))
-            return watch.points[-1][1]
+            return value
 
     scoring.Validation = Watched  # type: ignore[misc]
     (folder / "backbone").mkdir(exist_ok=True)

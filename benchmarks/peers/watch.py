@@ -1,7 +1,7 @@
 """The same watch over every library's training: CPU-seconds, validation after each epoch, the best lists kept.
 
-Runs in the peers' environments too, so it needs numpy alone. Validating is left out of the CPU-seconds: how a library
-validates is not compared.
+Runs in the peers' environments too, so it needs numpy alone. Validating here is left out of the CPU-seconds: how a
+library validates is not compared.
 """
 
 from __future__ import annotations
