@@ -31,7 +31,8 @@ def render(table: Table, shop: str, commit: str) -> str:
         f"<style>{STYLE}</style><h1>SASRec on {escape(shop)}, {escape(commit)}</h1>"
         "<p>Leave-one-out, every item ranked, seen items masked, one thread. CPU-seconds of training; validating is"
         " counted for ours only. Ours reads text vectors that took"
-        f" {table.text_seconds:.0f} CPU-seconds once; <i>IDs only</i> has neither text nor attributes.</p>{_curves(table.sides)}<table><tr>{head}</tr>{rows}</table></html>\n"
+        f" {table.text_seconds:.0f} CPU-seconds once; <i>IDs only</i> has neither text nor attributes.</p>"
+        f"{_curves(table.sides)}<table><tr>{head}</tr>{rows}</table></html>\n"
     )
 
 

@@ -34,6 +34,8 @@ from pipeline.training.domains import Domain
 
 OWN = ("width", "dropout", "layers", "heads", "learning_rate", "batch_users", "patience")
 
+IDS_EPOCHS = 10  # the recipe's passes are for items with content; IDs alone learn more slowly
+
 
 def main() -> None:
     """Train by the stage; its early stopping is its own."""
@@ -51,6 +53,7 @@ def main() -> None:
         *(f"pretrain.{name}={setting[name]}" for name in OWN),
         f"pretrain.max_length={setting['length']}",
         "pretrain.validation_users=1000000",
+        *([f"pretrain.epochs={IDS_EPOCHS}"] if asked.ids_only else []),
     )
     params = apply_overrides(read_params(CHECKOUT / "params.yaml"), given)
     stage = load_graph(CHECKOUT / "dvc.yaml").stages["pretrain"]
