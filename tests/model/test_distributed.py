@@ -26,7 +26,7 @@ from pipeline.models import profile
 from tests.training_data import Chain
 profile.DOMAIN_DROPOUT = 0.0
 rank = os.environ["RANK"]
-Chain(Path(sys.argv[1])).copy_to(Path(sys.argv[1]).with_name("rank" + rank)).run("pretrain", **{PLAIN!r})
+Chain(Path(sys.argv[1])).copy_to(Path(sys.argv[2]) / ("rank" + rank)).run("pretrain", **{PLAIN!r})
 """
 
 
@@ -41,8 +41,9 @@ def test_two_gloo_processes_give_the_loss_curve_of_one(world, tmp_path, monkeypa
     program.write_text(PROGRAM)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    subprocess.run([*command, str(program), str(alone.root)], cwd=CHECKOUT, env=environment, check=True)
-    alone.run("pretrain", **PLAIN)
+    together = subprocess.Popen([*command, str(program), str(world), str(tmp_path)], cwd=CHECKOUT, env=environment)
+    alone.run("pretrain", **PLAIN)  # the others import torch meanwhile
+    assert together.wait() == 0
     one, two = history(alone), history(Chain(tmp_path / "rank0"))
     assert [row["step"] for row in one] == [row["step"] for row in two]
     for key in ("train_loss", "valid_ndcg10"):
