@@ -20,7 +20,8 @@ asked no more than before. `seen` is for a user's few items, `blocked` for filte
 
     in   <modality>_vector   float32 [n, width]      as in `data/item_vectors` (text: whitened), zeros where missing
          attributes          int64   [n, A]          hashed, 0 = padding
-         features            float32 [n, F]          the model's item features; no such input where F is 0
+         features            float32 [n, F]          the model's item features; no such input where F is 0, or where
+                                                     the model is calibrated for new items and does not read them
     out  vectors             float32 [n, D]          rows for `vectors` above
 
 A caller asks for the outputs that it needs.
@@ -103,7 +104,7 @@ class NewItems(nn.Module):
     def __init__(self, model: SequentialRecommender) -> None:
         super().__init__()
         self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
-        self.has_features = bool(model.spec.item_features)
+        self.has_features = bool(model.spec.item_features) and not model.spec.newcomer
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Content vectors in the order of the spec's modalities, attributes, features (where there are any)."""
@@ -116,6 +117,8 @@ class NewItems(nn.Module):
             length = given.square().sum(1, keepdim=True).sqrt()  # content is read at length 1: see unit_rows
             unit = torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0)
             vectors = vectors + self.items.content[name](unit)
+        if self.items.newcomer is not None:
+            return vectors + self.items.newcomer
         return vectors + self.items.features(inputs[-1]) if self.has_features else vectors
 
 

@@ -39,6 +39,7 @@ class NewItemEncoder:
         self._modalities = {name: int(width) for name, width in spec["modalities"]}
         self._buckets: int = spec["attribute_buckets"]
         self._n_features, self._width = len(spec["item_features"]), int(spec["width"])
+        self._reads_features = "features" in {given.name for given in self._session.get_inputs()}
         self._whitening = read_whitening(folder)
 
     def __call__(
@@ -67,7 +68,7 @@ class NewItemEncoder:
         for name, width in self._modalities.items():
             vectors = given.get(name)
             inputs[name + VECTOR] = np.zeros((n, width)) if vectors is None else _shaped(vectors, (n, width), name)
-        if self._n_features:
+        if self._reads_features:
             inputs["features"] = _shaped(features, (n, self._n_features), "features")
         if n == 0:
             return np.zeros((0, self._width), dtype=np.float32)

@@ -30,6 +30,7 @@ class ModelSpec:
         domains: name and number of items of each domain with ID vectors here, in the order of the tables.
         dropout, id_dropout: probabilities in training; an ID vector is dropped whole.
         recency: decayed means of the history are added to the states (pipeline/models/recency.py).
+        newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
     """
 
     width: int
@@ -46,6 +47,7 @@ class ModelSpec:
     dropout: float = 0.0
     id_dropout: float = 0.0
     recency: bool = False
+    newcomer: bool = False
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -81,7 +83,9 @@ class ModelSpec:
             domains=tuple((name, n_items) for name, n_items in values["domains"]),
             dropout=values["dropout"],
             id_dropout=values["id_dropout"],
-            recency=values.get("recency", False),  # specs of earlier models do not name it
+            # specs of earlier models do not name these
+            recency=values.get("recency", False),
+            newcomer=values.get("newcomer", False),
         )
 
 

@@ -117,4 +117,5 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         profile_buckets=params.profile_buckets,
         dropout=params.dropout,
         id_dropout=params.id_dropout,
+        newcomer=False,  # what the teacher was calibrated to, the student learns from its opinions
     )

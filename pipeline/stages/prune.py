@@ -2,7 +2,8 @@
 
     warmstart stage prune --target harbour
 
-Recovery is distillation from the dense student. The exported graph is checked against torch before it is published.
+Recovery is distillation from the dense student; then new items are set among the others
+(pipeline/transfer/newcomers.py). The exported graph is checked against torch before it is published.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ class Params(StageParams):
     )
     sampled_items: int = Field(default=2048, ge=1, description="uniform draws per batch for larger catalogues")
     validation_users: int = Field(default=5000, ge=1, description="validation rows that are ranked")
+    newcomer_loss: float | None = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="share of NDCG@10 that new items may cost the others; null: not set",
+    )
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
 
 
@@ -73,6 +80,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
     from pipeline.training.weights import load_model, save_model, write_history
+    from pipeline.transfer.newcomers import calibrated
 
     assert job.target is not None
     name, out = f"prune@{job.target}", outputs["models/served"]
@@ -82,6 +90,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     data = load_domain(inputs["data/training"], job.target)
     domain = open_domain(data, inputs["data/item_vectors"], dense.spec, device)
     history: list[dict[str, float]] = []
+    noticed: dict[str, float] = {}  # of new items
     if len(data.items) == 0:
         removed = [Removed((), ()) for _ in dense.spec.layers]
         model, why = dense, f"; {job.target} has no training interactions to calibrate with: nothing is removed"
@@ -101,6 +110,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             validation = Validation([domain], params.validation_users, params.seed)
             loss = Taught(task, dense, domain, params.weight, params.temperature)
             history = fit(model, [domain.training], loss, validation, _plan(name, params), job.scratch / "prune")
+    if params.newcomer_loss is not None and len(data.items):
+        model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
+        why += f"; {newcomers.sentence}" if newcomers else ""
+        noticed = newcomers.figures if newcomers else {}
     graph = export_onnx(model, domain, params.top_k, out / MODEL)
     export_item_encoder(model, out / ITEM_ENCODER)
     popularity = np.bincount(np.asarray(data.items), minlength=data.n_items + 1)
@@ -130,7 +143,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     found, metrics = found_line(model.n_parameters, history)
     size = (out / MODEL).stat().st_size
     found += f", {size / 2**20:.2f} MB of ONNX, torch and ONNX Runtime agree on {checked:,} users{why}"
-    return Summary(found, {**metrics, "bytes": size})
+    return Summary(found, {**metrics, **noticed, "bytes": size})
 
 
 def what_a_server_knows(training: Path, item_vectors: Path) -> dict[str, Any]:
