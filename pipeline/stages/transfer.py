@@ -50,6 +50,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.transfer.arms import FineTuning
     from pipeline.transfer.choosing import choose
     from pipeline.transfer.newcomers import calibrated
+    from pipeline.transfer.params import SCRATCH
 
     assert job.target is not None
     backbone = load_model(inputs["models/backbone"])
@@ -84,11 +85,15 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     tuning = FineTuning(backbone, more, training, sources, validation, params, plan)
     arms = params.arms if validation.n_rows else params.arms[:1]
     trained = {arm: tuning.train(arm, job.scratch / "transfer") for arm in arms}
+    shares: dict[str, float] = {}
+    for arm in [arm for arm in arms if params.fuse and arm != SCRATCH]:
+        mixed_with_backbone, shares[arm] = tuning.fuse(trained[arm][0])
+        trained[arm] = mixed_with_backbone, trained[arm][1]
     judged = {arm: next(iter(validation.by_user(model)), None) for arm, (model, _) in trained.items()}
     choice = choose(judged, params.confidence, params.seed)
     log.info("%s: %s", name, choice.sentence)
     model, history = trained[choice.kept]
-    about |= choice.about
+    about |= choice.about | ({"fused": shares[choice.kept]} if choice.kept in shares else {})
     newcomers = None
     if params.newcomer_loss is not None:
         model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
@@ -98,6 +103,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     if len(params.arms) > 1:
         found += f"; {choice.sentence}"
         figures |= choice.figures
+    if choice.kept in shares:
+        found += f"; {shares[choice.kept]:.0%} of it, the rest the backbone"
     if newcomers is not None:
         found += f"; {newcomers.sentence}"
         figures |= newcomers.figures

@@ -17,6 +17,7 @@ from pipeline.training.next_item import NextItem
 from pipeline.training.plan import Plan
 from pipeline.training.randomness import seed_torch
 from pipeline.transfer.adapters import adapt, fold
+from pipeline.transfer.fusion import fused
 from pipeline.transfer.nearness import Anchored, Replayed
 from pipeline.transfer.params import SCRATCH, ArmName, TransferParams
 from pipeline.transfer.strategies import PartRates
@@ -73,6 +74,12 @@ class FineTuning:
         if arm == "adapters":
             fold(model)
         return self._alone(model) if replayed else model, history
+
+    def fuse(self, model: SequentialRecommender) -> tuple[SequentialRecommender, float]:
+        """An arm that started from the backbone, mixed with it by validation, and the arm's weight in the mixture."""
+        spec = model.spec
+        start = adapted(self.backbone, self.domain.shape, spec.dropout, spec.id_dropout).to(self._device)
+        return fused(start, model, self.validate)
 
     @property
     def _device(self) -> Any:

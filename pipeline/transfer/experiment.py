@@ -53,6 +53,7 @@ ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
     "adapters": ("adapters", {}),
     "replay": ("whole", {"replay": 0.5}),
     "L2-SP": ("whole", {"l2_sp": 0.01}),
+    "fused": ("whole", {"fuse": True}),
 }
 TAIL_SHARE = 0.2  # of all interactions
 Outcome = dict[str, Any]
@@ -145,6 +146,8 @@ class _Trial:
                 self.backbone, self.domain, self.domain.training, sources, self.validation, params, plan
             )
             model, history = tuning.train(arm, self.scratch / _slug(name))
+            if params.fuse and arm != SCRATCH:
+                model, _ = tuning.fuse(model)
         valid = self.validation(model)
         if params.newcomer_loss is not None:
             model, _ = calibrated(model, self.domain, params.newcomer_loss, params.validation_users, params.seed)

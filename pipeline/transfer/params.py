@@ -25,6 +25,7 @@ class TransferParams(TrainingParams):
     rank: int = Field(default=4, ge=1, description="of adapters")
     replay: float = Field(default=0.0, ge=0, description="λ: weight of the sources' loss; 0 is none")
     l2_sp: float = Field(default=0.0, ge=0, description="α: weight of the distance to the backbone; 0 is none")
+    fuse: bool = Field(default=False, description="mix the weights of the arms with the backbone's, by validation")
     scratch_learning_rate: float = Field(default=0.003, gt=0, description="of the arm scratch")
     newcomer_loss: float | None = Field(
         default=0.02,
