@@ -68,8 +68,9 @@ class NewItemEncoder:
         for name, width in self._modalities.items():
             vectors = given.get(name)
             inputs[name + VECTOR] = np.zeros((n, width)) if vectors is None else _shaped(vectors, (n, width), name)
-        if self._reads_features:
-            inputs["features"] = _shaped(features, (n, self._n_features), "features")
+        if self._n_features:
+            shaped = _shaped(features, (n, self._n_features), "features")
+            inputs |= {"features": shaped} if self._reads_features else {}
         if n == 0:
             return np.zeros((0, self._width), dtype=np.float32)
         inputs = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in inputs.items()}
