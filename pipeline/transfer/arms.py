@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.models.inherit import adapted, inherit
 from pipeline.models.recommender import SequentialRecommender
+from pipeline.models.spec import ModelSpec
 from pipeline.training.batches import TrainingDomain
 from pipeline.training.domains import Domain
 from pipeline.training.loop import Loss, Validate, fit
@@ -82,10 +85,10 @@ class FineTuning:
         return fused(start, model, self.validate)
 
     @property
-    def _device(self) -> Any:
+    def _device(self) -> torch.device:
         return self.domain.catalogue.device
 
-    def _shape(self, *domains: Domain) -> Any:
+    def _shape(self, *domains: Domain) -> ModelSpec:
         return self.backbone.spec.for_domains(*(domain.shape for domain in domains))
 
     def _next_item(self, domains: Sequence[Domain] = ()) -> NextItem:

@@ -19,7 +19,7 @@ class TransferParams(TrainingParams):
     dropout: float = Field(default=0.2, ge=0, lt=1, description="on embeddings and layers")
     id_dropout: float = Field(default=0.2, ge=0, lt=1, description="chance that an item is trained by content alone")
     arms: tuple[ArmName, ...] = Field(
-        default=("whole",), min_length=1, description="ways to fine-tune; validation picks one. Each costs a training"
+        default=("whole", SCRATCH), min_length=1, description="ways to fine-tune, each a training; validation keeps one"
     )
     layer_decay: float = Field(default=0.5, gt=0, le=1, description="of discriminative: the rate of each depth less")
     rank: int = Field(default=4, ge=1, description="of adapters")
