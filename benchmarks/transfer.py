@@ -10,7 +10,7 @@ users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the pick
 `cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
 `warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
 `…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
-bootstraps over users, paired. Leave-one-out, hashed texts, no Feast features; one thread.
+bootstraps over users, paired. Leave-one-out, texts hashed (`beauty.cold`: MiniLM, 256 wide), no Feast features.
 
 Every arm is kept in `$WARMSTART_HOME/bench/transfer/`, not run again (`--again` forgets them). `world-table/page.html`
 there has all arms, parts and shares. Raw files of real data are found in `$WARMSTART_DATA` (../shared/data without it).
@@ -37,7 +37,7 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import Figure, write_figures
-from training_sets import Shop, write_training_set
+from training_sets import WIDTH, Shop, write_training_set
 
 from pipeline.augmentation.parts import ALL
 from pipeline.data.adapters import amazon
@@ -47,6 +47,7 @@ from pipeline.data.world.params import WorldParams
 from pipeline.evaluation.baselines import fit_baselines
 from pipeline.evaluation.metrics import hit_rate, ndcg
 from pipeline.evaluation.ranking import Requests, rank_holdout
+from pipeline.features.encoders import Encoder, encoder_named
 from pipeline.runs.attempt import write_json
 from pipeline.runs.contract import Job
 from pipeline.runs.parameters import read_params
@@ -135,15 +136,23 @@ def beauty_cold(root: Path, raw: Path) -> list[dict[str, float]]:
     visits, items = amazon_tables(root, raw, ["beauty2014"], ["beauty2014"])["beauty2014"]
     changed = {"epochs": 5, "recency": True, "dropout": 0.3, "id_dropout": 0.0, "weight_decay": 0.1, "average": 0.99}
     shops = {"beauty2014": Shop(("source", "target"), visits, items)}
-    return [cold(root, "beauty2014", shops, 7, changed | {"sampled_items": 1024})]
+    return [cold(root, "beauty2014", shops, 7, changed | {"sampled_items": 1024}, encoder_named("minilm", 1), 256)]
 
 
-def cold(root: Path, target: str, shops: Mapping[str, Shop], seed: int, changed: Mapping[str, Any]) -> dict[str, float]:
+def cold(
+    root: Path,
+    target: str,
+    shops: Mapping[str, Shop],
+    seed: int,
+    changed: Mapping[str, Any],
+    encoder: Encoder | None = None,
+    width: int = WIDTH,
+) -> dict[str, float]:
     """Take items out, train, set the new ones among the others, and judge both sides."""
     import torch
 
     if not (root / "training").exists():
-        write_training_set(root / "whole", shops, seed)
+        write_training_set(root / "whole", shops, seed, encoder, width)
         without_items(root / "whole" / "training", root / "training", target, REMOVED, seed)
         (root / "vectors").symlink_to(root / "whole" / "vectors")
     train_backbone(root, seed, changed)

@@ -132,7 +132,7 @@ class _Trial:
 
     def arm(self, name: str) -> Outcome:
         """Train one arm, set new items among the others, and judge it."""
-        params, history = self.params, []
+        params, steps = self.params, 0
         if name == ZERO_SHOT:
             model = adapted(self.backbone, self.domain.shape, 0.0, 0.0).eval()
         else:
@@ -146,13 +146,14 @@ class _Trial:
                 self.backbone, self.domain, self.domain.training, sources, self.validation, params, plan
             )
             model, history = tuning.train(arm, self.scratch / _slug(name))
+            steps = history[-1]["step"]
             if params.fuse and arm != SCRATCH:
                 model, _ = tuning.fuse(model)
         valid = self.validation(model)
         if params.newcomer_loss is not None:
             model, _ = calibrated(model, self.domain, params.newcomer_loss, params.validation_users, params.seed)
         figures = judged(model, self.domain, self.parts)
-        return {"arm": name, "valid": valid, "steps": history[-1]["step"] if history else 0, "parts": _lists(figures)}
+        return {"arm": name, "valid": valid, "steps": steps, "parts": _lists(figures)}
 
     def baselines(self) -> list[Outcome]:
         """The simple rankers, chosen on validation, and what the known truth would reach."""

@@ -19,13 +19,16 @@ from pipeline.transfer.params import SCRATCH
 
 PICKED = "picked by validation"
 RESAMPLES, CONFIDENCE = 1000, 0.95
-DRAWN = {SCRATCH: "popularity", PICKED: "served", ZERO_SHOT: "oracle"}  # lines of the plot and their colours
+# arms of the plot: class of the style, and the colour's name
+DRAWN = {SCRATCH: ("popularity", "grey"), ZERO_SHOT: ("oracle", "amber"), PICKED: ("served", "blue")}
 PALETTE = """
-figure { margin: 1rem 0; max-width: 34rem; } figure svg { width: 100%; height: auto; }
+figure { margin: 1rem 0 1rem 1.5rem; max-width: 34rem; } figure svg { width: 100%; height: auto; overflow: visible; }
 svg text { font-size: 11px; fill: var(--soft); } svg .rule { stroke: var(--line); }
 svg .line { fill: none; stroke-width: 2; } svg .interval { stroke-width: 1.5; }
-svg .popularity * { stroke: var(--baseline); }
-svg .served * { stroke: var(--ours); } svg .oracle * { stroke: var(--soft); }
+svg .popularity * { stroke: var(--baseline); } svg .popularity circle { fill: var(--baseline); }
+svg .served * { stroke: var(--ours); } svg .served circle { fill: var(--ours); }
+svg .oracle * { stroke: var(--oracle); } svg .oracle circle { fill: var(--oracle); }
+td, th { vertical-align: top; } .scroll { overflow-x: auto; }
 """
 Row = dict[str, Any]
 
@@ -67,11 +70,12 @@ def pooled(outcomes: Sequence[Outcome], part: str) -> Array:
 
 
 def gain(ours: Array, theirs: Array) -> tuple[float | None, float | None, float | None]:
-    """Percent by which a mean is above another, and its paired bootstrap interval; None where the other is 0."""
-    if not theirs.any():
-        return None, None, None
+    """Percent by which a mean is above another, and its paired bootstrap interval; None where the other may be 0."""
     draws = generator(7, "gain").integers(0, len(ours), (RESAMPLES, len(ours)))
-    ratios = ours[draws].mean(1) / np.maximum(theirs[draws].mean(1), 1e-12)
+    against = theirs[draws].mean(1)
+    if not against.all():
+        return None, None, None
+    ratios = ours[draws].mean(1) / against
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(ratios, [tail, 1 - tail])
     return tuple(100 * (float(value) - 1) for value in (ours.mean() / theirs.mean(), low, high))  # type: ignore[return-value]
@@ -123,21 +127,23 @@ def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> str:
 def _cell(row: Row | None) -> str:
     if row is None:
         return "<td>–</td>"
-    told = f"{row['value']:.4f}<br><small>[{row['low']:.4f}, {row['high']:.4f}]</small>"
+    told = f"{row['value']:.4f}<small>[{row['low']:.4f}, {row['high']:.4f}]</small>"
     if row.get("gain_pct") is not None:
-        told += f"<br><small>{row['gain_pct']:+.1f} % [{row['gain_pct_low']:+.1f}, {row['gain_pct_high']:+.1f}]</small>"
+        told += f"<small>{row['gain_pct']:+.1f} % [{row['gain_pct_low']:+.1f}, {row['gain_pct_high']:+.1f}]</small>"
     return f"<td>{told}</td>"
 
 
 def _plot(rows: Sequence[Row], shares: Sequence[float]) -> str:
     lines = []
-    for arm, kind in DRAWN.items():
+    for arm, (kind, _) in DRAWN.items():
         by = {row["share"]: row for row in rows if (row["arm"], row["part"]) == (arm, ALL)}
         if len(by) == len(shares):
             points = [by[share] for share in shares]
             values, intervals = [p["value"] for p in points], [(p["low"], p["high"]) for p in points]
             lines.append(Line(arm, kind, values, intervals))
     top = max((high for line in lines for _, high in line.intervals or ()), default=0.0)
-    key = ", ".join(f"{line.name} ({'grey' if line.kind != 'served' else 'coloured'})" for line in lines)
+    key = ", ".join(f"{line.name} ({DRAWN[line.name][1]})" for line in lines)
     names = [f"{share:.3g}" for share in shares]
-    return chart(f"NDCG@10 by share of the target's users: {key}", names, lines, [""] * len(names), max(top, 1e-6))
+    return chart(
+        f"NDCG@10 by share of the target's users: {key}", names, lines, [""] * len(names), max(top, 1e-6), "share"
+    )
