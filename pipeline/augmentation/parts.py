@@ -51,14 +51,14 @@ def parts_of(data: DomainData, split: str, tail: Array, limit: int, seed: int) -
     parts = []
     for k in CUTS:
         rows = every[lengths >= k]
-        parts.append(Part(f"users with {k} interactions", cut(holdout, rows, k), rows, thin=True))
+        parts.append(Part(f"users with {k} interactions", _cut(holdout, rows, k), rows, thin=True))
     in_tail = tail[holdout.item_index[every]]
     for name, rows, thin in (
         ("tail items", every[in_tail], True),
         (ALL, every, False),
         ("popular items", every[~in_tail], False),
     ):
-        parts.append(Part(name, cut(holdout, rows, None), rows, thin))
+        parts.append(Part(name, _cut(holdout, rows, None), rows, thin))
     return [part for part in parts if len(part.rows)]
 
 
@@ -69,7 +69,7 @@ def judged(model: SequentialRecommender, domain: Domain, parts: Sequence[Part]) 
     return {part.name: ndcg(rank_holdout(scorer, part.holdout, n_items).masked, 10) for part in parts}
 
 
-def cut(holdout: Holdout, rows: Array, last: int | None) -> Holdout:
+def _cut(holdout: Holdout, rows: Array, last: int | None) -> Holdout:
     """Some rows of a holdout, of each history the last `last` interactions; None: all."""
     histories = [holdout.history(row) for row in rows]
     kept = [tuple(part[max(0, len(part) - last) :] if last is not None else part for part in h) for h in histories]

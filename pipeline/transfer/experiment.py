@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from pipeline.augmentation.asked import tail_items
-from pipeline.augmentation.parts import judged
+from pipeline.augmentation.parts import judged, parts_of
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, load_dataset, load_domain
 from pipeline.evaluation.baselines import fit_baselines
@@ -37,7 +37,7 @@ from pipeline.training.weights import load_model
 from pipeline.transfer.arms import FineTuning
 from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.params import SCRATCH, ArmName, TransferParams
-from pipeline.transfer.parts import transfer_parts
+from pipeline.transfer.parts import with_states
 from pipeline.transfer.thinning import few_users
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class _Trial:
         self.validation = Validation([self.domain], params.validation_users, params.seed)
         counts = np.bincount(self.data.items, minlength=self.data.n_items + 1)
         tail = tail_items(counts, TAIL_SHARE)
-        self.parts = transfer_parts(self.data, "test", tail, experiment.limit, 0)  # the same users at every seed
+        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0)  # the same users at every seed
 
     def arm(self, name: str) -> Outcome:
         """Train one arm, set new items among the others, and judge it."""
@@ -153,7 +153,7 @@ class _Trial:
         if params.newcomer_loss is not None:
             model, _ = calibrated(model, self.domain, params.newcomer_loss, params.validation_users, params.seed)
         figures = judged(model, self.domain, self.parts)
-        return {"arm": name, "valid": valid, "steps": steps, "parts": _lists(figures)}
+        return {"arm": name, "valid": valid, "steps": steps, "parts": self._lists(figures)}
 
     def baselines(self) -> list[Outcome]:
         """The simple rankers, chosen on validation, and what the known truth would reach."""
@@ -162,13 +162,17 @@ class _Trial:
         found = []
         for name, scorer in fit_baselines(self.data, text, load_dataset(self.training)["clock"]).items():
             figures = {p.name: ndcg(rank_holdout(scorer, p.holdout, self.data.n_items).masked, 10) for p in self.parts}
-            found.append({"arm": name, "parts": _lists(figures)})
+            found.append({"arm": name, "parts": self._lists(figures)})
         oracle = self.data.holdout("test").oracle_rank
         if oracle is not None:  # of the whole history: nothing is known of what a shorter one would allow
             lengths = self.data.holdout("test").history_lengths
             whole = [p for p in self.parts if np.array_equal(p.holdout.history_lengths, lengths[p.rows])]
-            found.append({"arm": ORACLE, "parts": _lists({p.name: ndcg(oracle[p.rows], 10) for p in whole})})
+            best = {p.name: ndcg(oracle[p.rows], 10) for p in whole}
+            found.append({"arm": ORACLE, "parts": self._lists(best)})
         return found
+
+    def _lists(self, figures: Mapping[str, Array]) -> dict[str, list[float]]:
+        return {name: values.round(6).tolist() for name, values in with_states(figures, self.parts).items()}
 
     def _epochs_of_both(self) -> int:
         """Passes over the target that take as many steps as pretraining and fine-tuning together."""
@@ -192,10 +196,6 @@ def pick(outcomes: Sequence[Outcome]) -> Outcome:
     """
     asked = [one for one in outcomes if one["arm"] in ARMS and one["arm"] != LONG and one["valid"] is not None]
     return max(asked, key=lambda one: (one["valid"], one["arm"] == SCRATCH))
-
-
-def _lists(figures: Mapping[str, Array]) -> dict[str, list[float]]:
-    return {name: values.round(6).tolist() for name, values in figures.items()}
 
 
 def _slug(name: str) -> str:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.augmentation.parts import ALL
+from pipeline.augmentation.parts import ALL, parts_of
 from pipeline.cli import app
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration
 from pipeline.transfer.experiment import LONG, ZERO_SHOT, Experiment, pick
 from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
 from pipeline.transfer.params import TransferParams
-from pipeline.transfer.parts import NEW_ITEMS, transfer_parts
+from pipeline.transfer.parts import NEW_ITEMS, with_states
 from pipeline.transfer.thinning import few_users, without_items
 
 GIVEN = {"seed": 7, "epochs": 1, "learning_rate": 0.003, "batch_users": 32}
@@ -138,8 +139,17 @@ def test_the_command_writes_table_and_page(chain, tmp_path):
             CliRunner().invoke(app, [*words, *wrong], catch_exceptions=False)
 
 
-def test_new_items_are_a_part_of_their_own(chain, tmp_path):
+def test_new_users_and_new_items_are_parts_of_their_own(chain, tmp_path):
     thin = load_domain(without_items(chain.root / "training", tmp_path / "new", "t", 0.25, 3), "t")
-    parts = {part.name: part for part in transfer_parts(thin, "test", np.zeros(thin.n_items + 1, dtype=bool), 100, 0)}
-    assert (parts[NEW_ITEMS].holdout.item_slice == "cold").all()
-    assert len(parts[NEW_ITEMS].rows) + len(parts["trained items"].rows) == len(parts[ALL].rows)
+    nobody = np.zeros(thin.n_items + 1, dtype=bool)
+    parts = [part for part in parts_of(thin, "test", nobody, 100, 0) if part.name == ALL]
+    figures = {ALL: np.arange(len(parts[0].rows)) / 1000}
+    found = with_states(figures, parts)
+    assert {len(found[NEW_ITEMS]) + len(found["trained items"])} == {len(figures[ALL])}
+    of_new = parts[0].holdout.item_slice == "cold"
+    assert found[NEW_ITEMS].tolist() == found["known users, new items"].tolist() == figures[ALL][of_new].tolist()
+    assert not any(name.startswith("new users") for name in found)  # everybody has a history here
+    cut = replace(parts[0], holdout=replace(parts[0].holdout, history_offsets=np.zeros(len(of_new) + 1, np.int64)))
+    states = with_states(figures, [cut])
+    assert states["new users, new items"].tolist() == figures[ALL][of_new].tolist()
+    assert states["new users, known items"].tolist() == figures[ALL][~of_new].tolist()
