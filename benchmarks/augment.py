@@ -39,7 +39,7 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import Figure, write_figures
-from training_sets import Shop, write_training_set
+from training_sets import Shop, read_tables, write_training_set
 
 from pipeline.augmentation.arms import GAN, NONE
 from pipeline.augmentation.experiment import Experiment
@@ -140,17 +140,6 @@ def movie_lens(root: Path, raw: Path) -> Part:
     write_training_set(root, {name: Shop(("source", "target"), visits, items)}, 7)
     changed = {"target_steps": 300, "longest": 48, "epochs": 16, "shares": [0.3]}
     return run_night(root, name, 7, {"epochs": 8}, changed)
-
-
-def read_tables(dataset_yaml: Path) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
-    """Interactions (with a timestamp, made from the order where there is no clock) and items of every domain."""
-    found = {}
-    for folder in sorted(path for path in dataset_yaml.parent.iterdir() if path.is_dir()):
-        visits, items = (pl.read_parquet(folder / f"{table}.parquet") for table in ("interactions", "items"))
-        if "timestamp" not in visits.columns:
-            visits = visits.with_columns(timestamp=pl.col("position").cast(pl.Datetime("us", "UTC")))
-        found[folder.name] = visits, items
-    return found
 
 
 def run_night(root: Path, target: str, seed: int, pretraining: Mapping[str, Any], changed: Mapping[str, Any]) -> Part:

@@ -6,7 +6,9 @@ so that nothing comes from the cache; then workers of a long stage are killed. N
 * `stage_overhead_s`: median over stages of the task's wall time less the bare function's, runtime process;
 * `docker_extra_s`: median over stages of docker's wall time less that of process;
 * `adoptions_ok`: of 20 workers (or as many as the first argument says) killed while their stage worked, how many
-  retries adopted the container, a first one being started and no second one.
+  retries adopted the container, a first one being started and no second one;
+* `stopped_after_s`: the longest time from marking such a task failed to the end of its container; a heartbeat, which
+  is at most five seconds away, is part of it.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def main() -> None:
             with running_stack(Path(scratch) / runtime, runtime=runtime) as settings:
                 night = Night(settings, AirflowApi(settings.airflow_uri, "admin", airflow_passwords(settings)["admin"]))
                 night.api.await_dag()
-                ended = night.run(900, targets=["harbour"])
+                ended = night.run(targets=["harbour"])
                 assert ended.state == "success", ended.states()
                 walls[runtime] = {
                     name: wall(task) for name, task in ended.tasks.items() if name not in ("open", "close")
@@ -54,12 +56,13 @@ def main() -> None:
                 if runtime == "process":
                     bare = {split(a): function_seconds(m) for a, m in ended.manifests.items()}
                 else:
-                    adopted = adoptions(night)
+                    adopted, stopped = adoptions(night)
         process, docker = walls["process"], walls["docker"]
         figures: list[Figure] = [
             ("stage_overhead_s", statistics.median(process[name] - bare[split(name)] for name in process), "s"),
             ("docker_extra_s", statistics.median(docker[name] - process[name] for name in process), "s"),
             ("adoptions_ok", adopted, f"of {KILLS}"),
+            ("stopped_after_s", stopped, "s"),
         ]
         write_figures("runtime", figures)
 
@@ -79,24 +82,31 @@ def split(name: str) -> str:
     return name.partition("@")[0].partition("[")[0]
 
 
-def adoptions(night: Night) -> int:
-    """Kill the worker of one long stage again and again; its container must stay the same."""
-    client, good = connect(), 0
+def adoptions(night: Night) -> tuple[int, float]:
+    """Kill the worker of one long stage again and again; its container must stay the same until the task is failed.
+
+    Returns:
+        How often it did, up to the first time that it did not; and the longest end of a container, seconds.
+    """
+    client, good, longest = connect(), 0, 0.0
     while good < KILLS:
         run_id = night.trigger(targets=["harbour"], overrides=FOREVER)
-        wait_until(lambda run_id=run_id: working(night, client, run_id), 300, "pretrain")
+        wait_until(lambda run_id=run_id: working(night, client, run_id), "pretrain")
         [container] = find(client, night.settings.home, run_id, "pretrain")
         tries = 2  # meta.retries of pretrain
         for attempt in range(1, tries + 1):
             kill(night, run_id)
-            wait_until(lambda a=attempt, r=run_id: adopted(night, r, a + 1), 180, f"try {attempt + 1}")
+            wait_until(lambda a=attempt, r=run_id: adopted(night, r, a + 1), f"try {attempt + 1}")
             left = find(client, night.settings.home, run_id, "pretrain")
             if [c["Id"] for c in left] != [container["Id"]] or left[0]["State"] != "running":
-                return good
+                return good, longest
             good += 1
+        began = time.monotonic()
         night.patch_task(run_id, "pretrain", new_state="failed")
-        night.wait(run_id, 300)
-    return good
+        wait_until(lambda r=run_id: not find(client, night.settings.home, r, "pretrain"), "the end of the container")
+        longest = max(longest, time.monotonic() - began)
+        night.wait(run_id)
+    return good, longest
 
 
 def working(night: Night, client: Any, run_id: str) -> bool:

@@ -18,6 +18,7 @@ from pipeline.registry.commands import app as models
 from pipeline.serving.commands import serve
 from pipeline.simulation.commands import simulate
 from pipeline.stack.commands import doctor, down, status, up
+from pipeline.sweep.commands import app as compress
 from pipeline.transfer.commands import app as experiment
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")
@@ -27,6 +28,7 @@ app.add_typer(data, name="data")
 app.add_typer(feedback, name="feedback")
 app.add_typer(models, name="models")
 app.add_typer(lineage, name="lineage")
+app.add_typer(compress, name="compress")
 app.add_typer(experiment, name="experiment")
 for command in (up, down, status, doctor, serve, simulate):
     app.command()(command)

@@ -43,15 +43,12 @@ def check_agreement(graph: ServedGraph, folder: Path, data: DomainData) -> int:
         profile = data.profile_features[users]
         attributes = [data.user_attributes[user] for user in users]
         items, scores = served.recommend(histories, profile, attributes, histories, served.top_k)
-        with torch.inference_mode():
-            expected, values, all_scores = graph(
-                torch.from_numpy(left_padded(histories, served.max_length)),
-                torch.from_numpy(profile),
-                torch.from_numpy(padded_bags(attributes, graph.profile.attributes.num_embeddings - 1)),
-                torch.from_numpy(right_padded(histories)),
-                graph.vectors,
-                torch.zeros(1, 1, dtype=torch.bool),
-            )
+        expected, values, all_scores = graph.answer(
+            torch.from_numpy(left_padded(histories, served.max_length)),
+            torch.from_numpy(profile),
+            torch.from_numpy(padded_bags(attributes, graph.profile.attributes.num_embeddings - 1)),
+            torch.from_numpy(right_padded(histories)),
+        )
         found = all_scores.numpy()[np.arange(len(users))[:, None], items]  # torch's scores of what was recommended
         left = np.isfinite(values.numpy())  # where fewer than k items are unseen, the rest means nothing
         wrong = (left & ~(close(scores, values.numpy()) & close(found, values.numpy()))).any(axis=1)
@@ -62,6 +59,36 @@ def check_agreement(graph: ServedGraph, folder: Path, data: DomainData) -> int:
                 f"{items[row][:5].tolist()} against {expected[row][:5].tolist()}"
             )
     return len(rows)
+
+
+def overlap(graph: ServedGraph, folder: Path, data: DomainData, k: int) -> float | None:
+    """Share of the first k items of `graph` that the exported model has among its first k, mean over test users.
+
+    Args:
+        graph: the model in float32.
+        k: at most both models' top_k.
+
+    Returns:
+        None where there are no test users.
+    """
+    served, holdout = ServedModel(folder), data.holdout("test")
+    shares = []
+    for start in range(0, len(holdout), 256):
+        rows = range(start, min(start + 256, len(holdout)))
+        users = holdout.user_index[rows.start : rows.stop]
+        histories = [holdout.history(row)[0] for row in rows]
+        profile, attributes = data.profile_features[users], [data.user_attributes[user] for user in users]
+        items, _ = served.recommend(histories, profile, attributes, histories, k)
+        expected, values, _ = graph.answer(
+            torch.from_numpy(left_padded(histories, served.max_length)),
+            torch.from_numpy(profile),
+            torch.from_numpy(padded_bags(attributes, graph.profile.attributes.num_embeddings - 1)),
+            torch.from_numpy(right_padded(histories)),
+        )
+        for ours, theirs, left in zip(items, expected[:, :k].numpy(), values[:, :k].numpy(), strict=True):
+            wanted = set(theirs[np.isfinite(left)].tolist())
+            shares.append(len(wanted & set(ours.tolist())) / max(1, len(wanted)))
+    return float(np.mean(shares)) if shares else None
 
 
 def check_item_encoder(model: SequentialRecommender, folder: Path, domain: Domain) -> int:

@@ -24,14 +24,14 @@ asked no more than before. `seen` is for a user's few items, `blocked` for filte
                                                      the model is calibrated for new items and does not read them
     out  vectors             float32 [n, D]          rows for `vectors` above
 
-A caller asks for the outputs that it needs.
+A caller asks for the outputs that it needs. In few bits: see `pipeline.compression.quantised`.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +39,16 @@ import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
+from torch.onnx.errors import OnnxExporterError
 
+from pipeline.compression.packed_rows import FLOAT32
 from pipeline.data.sequences import Array
-from pipeline.models.recommender import SequentialRecommender
+from pipeline.exit_codes import BadConfiguration
+from pipeline.models.recommender import SequentialRecommender, read_sequences
 from pipeline.training.domains import Domain
 
 OPSET = 18
-INPUTS = ("history", "profile", "profile_attributes", "seen", "vectors", "blocked")
+ASKED, BLOCKED = ("history", "profile", "profile_attributes", "seen"), "blocked"
 OUTPUTS = ("items", "scores", "all_scores")
 VECTOR = "_vector"
 
@@ -63,11 +66,27 @@ class ServedGraph(nn.Module):
     def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int) -> None:
         super().__init__()
         self.trunk, self.profile = model.trunk, model.profile
-        self.domain, self.scale = domain.name, model.input_scale
+        self.domain, self.spec = domain.name, model.spec
         self.top_k = top_k
         with torch.no_grad():
             vectors = model.eval().item_vectors(domain.name, domain.catalogue)  # (n_items + 1, D)
         self.register_buffer("vectors", vectors.clone())
+
+    @property
+    def catalogue(self) -> dict[str, Tensor]:
+        """The inputs that hold the catalogue, by name; their defaults are these."""
+        return {"vectors": self.vectors}
+
+    @torch.inference_mode()
+    def answer(
+        self, history: Tensor, profile: Tensor, profile_attributes: Tensor, seen: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The outputs for the catalogue of the export, nothing blocked."""
+        nothing = torch.zeros(1, 1, dtype=torch.bool)
+        found: tuple[Tensor, Tensor, Tensor] = self(
+            history, profile, profile_attributes, seen, *self.catalogue.values(), nothing
+        )
+        return found
 
     @property
     def n_numbers(self) -> int:
@@ -84,9 +103,8 @@ class ServedGraph(nn.Module):
         blocked: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See the module's first lines."""
-        token = self.profile(self.domain, profile, profile_attributes) * self.scale  # (B, D)
-        embedded = nn.functional.embedding(history, vectors) * self.scale  # (B, L, D)
-        state = self.trunk(token, embedded, history > 0)[:, -1]  # (B, D)
+        token = self.profile(self.domain, profile, profile_attributes)  # (B, D)
+        state = read_sequences(self.trunk, self.spec, token, vectors, history)[:, -1]  # (B, S)
         scores = state @ vectors.T  # (B, m + 1)
         nothing = torch.zeros_like(seen[:, :1])
         all_scores = scores.scatter(1, nothing, float("-inf"))  # padding is never an answer
@@ -105,6 +123,7 @@ class NewItems(nn.Module):
         super().__init__()
         self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
         self.has_features = bool(model.spec.item_features) and not model.spec.newcomer
+        self.similarity = bool(model.spec.similarity)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Content vectors in the order of the spec's modalities, attributes, features (where there are any)."""
@@ -113,18 +132,43 @@ class NewItems(nn.Module):
         bags = nn.functional.embedding(attributes, self.items.attributes.weight, padding_idx=0)  # (n, A, D)
         present = (attributes > 0).to(bags.dtype)  # (n, A)
         vectors = (bags * present[:, :, None]).sum(1) / present.sum(1, keepdim=True).clamp(min=1.0)
+        units = {}
         for name, given in zip(self.modalities, content, strict=True):
             length = given.square().sum(1, keepdim=True).sqrt()  # content is read at length 1: see unit_rows
-            unit = torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0)
-            vectors = vectors + self.items.content[name](unit)
+            units[name] = torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0)
+        if units:
+            vectors = vectors + self.items.fused(units)
+        if self.has_features:
+            vectors = vectors + self.items.features(inputs[-1])
         if self.items.newcomer is not None:
-            return vectors + self.items.newcomer
-        return vectors + self.items.features(inputs[-1]) if self.has_features else vectors
+            vectors = vectors + self.items.newcomer
+        return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
 
 
-def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: Path) -> ServedGraph:
-    """Write the graph that ranks; returns the same in torch, to compare with."""
-    graph = ServedGraph(model, domain, top_k).cpu().eval()
+def export_onnx(
+    model: SequentialRecommender,
+    domain: Domain,
+    top_k: int,
+    path: Path,
+    rows: str = FLOAT32,
+    linears: str = FLOAT32,
+    metadata: Mapping[str, str] | None = None,
+) -> ServedGraph:
+    """Write the graph that ranks.
+
+    Args:
+        top_k: most items of an answer.
+        rows: of the catalogue: float32, int8 or int4.
+        linears: of the trunk: float32 or int8.
+        metadata: written into the file.
+
+    Returns:
+        the same in torch, to compare with; its linear layers are in float32 in any case.
+    """
+    from pipeline.compression.quantised import PackedGraph, with_int8_linears
+
+    graph = ServedGraph(model, domain, top_k) if rows == FLOAT32 else PackedGraph(model, domain, top_k, rows)
+    graph = graph.cpu().eval()
     spec = model.spec
     history = torch.zeros(2, min(3, spec.max_length), dtype=torch.int64)
     history[:, -1] = 1
@@ -133,15 +177,18 @@ def export_onnx(model: SequentialRecommender, domain: Domain, top_k: int, path: 
         torch.zeros(2, len(spec.profile_features)),
         torch.zeros(2, 2, dtype=torch.int64),
         torch.zeros(2, 2, dtype=torch.int64),
-        graph.vectors,
+        *graph.catalogue.values(),
         torch.zeros(2, len(graph.vectors), dtype=torch.bool),
     )
-    axes = {name: {0: "batch"} for name in (*INPUTS, *OUTPUTS)}
+    inputs = (*ASKED, *graph.catalogue, BLOCKED)
+    axes = {name: {0: "batch"} for name in (*inputs, *OUTPUTS)}
     axes["history"][1], axes["profile_attributes"][1], axes["seen"][1] = "length", "attributes", "seen"
-    axes |= {"vectors": {0: "items"}, "blocked": {0: "batch or 1", 1: "items or 1"}}
+    axes |= {name: {0: "items"} for name in graph.catalogue} | {BLOCKED: {0: "batch or 1", 1: "items or 1"}}
     axes["all_scores"][1] = "items"
-    defaults = {"vectors": graph.vectors.numpy(), "blocked": np.zeros((1, 1), dtype=bool)}
-    _write(graph, example, INPUTS, OUTPUTS, axes, path, defaults)
+    defaults = {name: value.numpy() for name, value in graph.catalogue.items()}
+    defaults[BLOCKED] = np.zeros((1, 1), dtype=bool)
+    traced = _traced(graph, example, inputs, OUTPUTS, axes)
+    _write(traced if linears == FLOAT32 else with_int8_linears(traced), path, defaults, metadata or {})
     return graph
 
 
@@ -156,34 +203,42 @@ def export_item_encoder(model: SequentialRecommender, path: Path) -> NewItems:
         names.append("features")
     axes = {name: {0: "items"} for name in (*names, "vectors")}
     axes["attributes"][1] = "attributes"
-    _write(graph, tuple(example), names, ["vectors"], axes, path, {})
+    _write(_traced(graph, tuple(example), names, ["vectors"], axes), path, {}, {})
     return graph
 
 
-def _write(
+def _traced(
     graph: nn.Module,
     example: tuple[Tensor, ...],
-    inputs: tuple[str, ...] | list[str],
-    outputs: tuple[str, ...] | list[str],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
     axes: Mapping[str, Mapping[int, str]],
-    path: Path,
-    defaults: Mapping[str, Array],
-) -> None:
+) -> onnx.ModelProto:
     written = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter by tracing needs no further package, and these graphs have no data-dependent control flow.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            graph,
-            example,
-            written,  # type: ignore[arg-type]  # tracing takes a file, the types know only paths
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes=axes,
-        )
-    model = onnx.load_model_from_string(written.getvalue())
+        try:
+            torch.onnx.export(
+                graph,
+                example,
+                written,  # type: ignore[arg-type]  # tracing takes a file, the types know only paths
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes=axes,
+            )
+        except OnnxExporterError as error:
+            raise BadConfiguration(
+                f"the model has an operator that ONNX (opset {OPSET}) does not know ({error}); leave out the part of "
+                "the model that needs it"
+            ) from error
+    return onnx.load_model_from_string(written.getvalue())
+
+
+def _write(model: onnx.ModelProto, path: Path, defaults: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
+    onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -2,15 +2,18 @@
 
     "golden": {"history": ["i7", …], "profile": [0.1, …], "attributes": ["golden:1"], "items": ["i3", …], "scores": […]}
 
-The answer is torch's. A runtime, a processor or a download that changes what the graph computes is seen before users
-see it. The request is drawn, not taken from a user: a model's folder is kept for ever and goes to many places.
+The answer is torch's, or the runtime's own where linear layers are rounded. A runtime, a processor or a download that
+changes what the graph computes is seen before users see it. The request is drawn, not taken from a user: a model's
+folder is kept for ever and goes to many places.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import torch
 
 from pipeline.compression.export import ServedGraph
@@ -21,22 +24,31 @@ from pipeline.models.padding import left_padded, right_padded
 K = 10
 
 
-def golden_request(graph: ServedGraph, data: DomainData, max_length: int) -> dict[str, Any]:
-    """A drawn request, and torch's answer; seen items are not returned."""
+def golden_request(
+    graph: ServedGraph, data: DomainData, max_length: int, runtime: Path | None = None
+) -> dict[str, Any]:
+    """A drawn request, and torch's answer; seen items are not returned.
+
+    Args:
+        runtime: the exported graph, whose answer is taken in place of torch's: it computes in integers where torch
+            does not.
+    """
     draws = np.random.default_rng(0)
     n_seen = min(max_length, data.n_items // 2)
     history = (1 + draws.permutation(data.n_items)[:n_seen]).tolist()
     profile = draws.uniform(0, 1, len(data.profile_feature_names)).round(3).tolist()  # about the range of the features
     attributes = ["golden:1", "golden:2"]  # hashed like any other
-    with torch.inference_mode():
-        items, scores, _ = graph(
-            torch.from_numpy(left_padded([history], max_length)),
-            torch.tensor([profile]),
-            torch.from_numpy(padded_bags([attributes], graph.profile.attributes.num_embeddings - 1)),
-            torch.from_numpy(right_padded([history])),
-            graph.vectors,
-            torch.zeros(1, 1, dtype=torch.bool),
-        )
+    asked = {
+        "history": left_padded([history], max_length),
+        "profile": np.array([profile], dtype=np.float32),
+        "profile_attributes": padded_bags([attributes], graph.profile.attributes.num_embeddings - 1),
+        "seen": right_padded([history]),
+    }
+    if runtime is not None:
+        session = ort.InferenceSession(runtime.read_bytes(), providers=["CPUExecutionProvider"])
+        items, scores = (torch.from_numpy(found) for found in session.run(["items", "scores"], asked))
+    else:
+        items, scores, _ = graph.answer(*(torch.from_numpy(given) for given in asked.values()))
     left = torch.isfinite(scores[0, :K]).tolist()
     return {
         "history": [data.item_ids[item] for item in history],

@@ -1,31 +1,35 @@
-"""How much the loss would change without a head or a channel: first-order Taylor expansion over calibration batches.
+"""How much a model would miss a head, a feed-forward channel or a whole layer, over calibration batches.
 
-    importance(unit) = E_batch | Σ gate gradient |,   with a gate of 1 on every head and feed-forward channel
-
-The gradient at a gate is the sum of activation times gradient (Molchanov et al., arXiv 1611.06440; for heads Michel
-et al., arXiv 1905.10650).
+* Taylor: how much the loss would change, to first order. E_batch | gradient at a gate of 1 on the unit |, which is the
+  sum of activation times gradient (Molchanov et al., arXiv 1611.06440; for heads Michel et al., arXiv 1905.10650).
+* Activation: how much the unit adds to the stream, the root mean square of its output times the size of the weights
+  that read it. No labels and no gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from pipeline.exit_codes import DataBrokeContract
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.trunk import Block
 from pipeline.training.batches import Batch
 
+NOBODY = "the calibration set has no users: nothing tells which units matter; calibrate on users with interactions"
+
 
 @dataclass(frozen=True)
 class Gates:
-    """Factors on the units of one layer: heads [H] and channels [C]."""
+    """Factors on the units of one layer: heads [H], channels [C], and all that the layer adds to the stream []."""
 
     heads: Tensor
     channels: Tensor
+    layer: Tensor = field(default_factory=lambda: torch.ones(()))
 
 
 @contextmanager
@@ -42,6 +46,10 @@ def gated(model: SequentialRecommender, gates: Sequence[Gates]) -> Iterator[None
         def on_channels(_: object, inputs: tuple[Tensor], gate: Gates = gate) -> tuple[Tensor]:
             return (inputs[0] * gate.channels,)
 
+        def on_layer(_: object, inputs: tuple[Tensor, ...], output: Tensor, gate: Gates = gate) -> Tensor:
+            return output + (output - inputs[0]) * (gate.layer - 1.0)
+
+        hooks.append(block.register_forward_hook(on_layer))
         hooks.append(block.attention_out.register_forward_pre_hook(on_heads))
         hooks.append(block.down.register_forward_pre_hook(on_channels))
     try:
@@ -55,7 +63,11 @@ def open_gates(model: SequentialRecommender) -> list[Gates]:
     """Gates of 1 on every unit."""
     device = next(model.parameters()).device
     return [
-        Gates(torch.ones(layer.heads, device=device), torch.ones(layer.channels, device=device))
+        Gates(
+            torch.ones(layer.heads, device=device),
+            torch.ones(layer.channels, device=device),
+            torch.ones((), device=device),
+        )
         for layer in model.spec.layers
     ]
 
@@ -73,18 +85,66 @@ def taylor_importance(
         loss: scalar loss of a batch.
 
     Raises:
-        ValueError: no batches.
+        DataBrokeContract: no batches.
     """
     if not batches:
-        raise ValueError("importance needs at least one calibration batch")
+        raise DataBrokeContract(NOBODY)
     model.eval()
-    total = [Gates(torch.zeros_like(g.heads), torch.zeros_like(g.channels)) for g in open_gates(model)]
+    total = [Gates(*map(torch.zeros_like, _parts(gates))) for gates in open_gates(model)]
     for batch in batches:
         gates = open_gates(model)
-        leaves = [leaf.requires_grad_() for gate in gates for leaf in (gate.heads, gate.channels)]
+        leaves = [part.requires_grad_() for gate in gates for part in _parts(gate)]
         with gated(model, gates):
             gradients = torch.autograd.grad(loss(model, batch), leaves)
-        for layer, heads, channels in zip(total, gradients[0::2], gradients[1::2], strict=True):
-            layer.heads.add_(heads.abs())
-            layer.channels.add_(channels.abs())
+        for part, gradient in zip((part for layer in total for part in _parts(layer)), gradients, strict=True):
+            part.add_(gradient.abs())
     return total
+
+
+def _parts(gates: Gates) -> tuple[Tensor, Tensor, Tensor]:
+    return gates.heads, gates.channels, gates.layer
+
+
+@torch.no_grad()
+def activation_importance(
+    model: SequentialRecommender,
+    batches: Sequence[Batch],
+    loss: Callable[[SequentialRecommender, Batch], Tensor],
+) -> list[Gates]:
+    """As `taylor_importance`, from the sizes of activations; `loss` is run for its forward pass alone."""
+    if not batches:
+        raise DataBrokeContract(NOBODY)
+    model.eval()
+    blocks = [block for block in model.trunk.blocks if isinstance(block, Block)]
+    squares = {r: torch.zeros(r.in_features, device=r.weight.device) for block in blocks for r in _readers(block)}
+    added = [torch.zeros((), device=block.up.weight.device) for block in blocks]
+    hooks = []
+    for number, block in enumerate(blocks):
+        for reader in _readers(block):
+
+            def on_read(_: object, inputs: tuple[Tensor], reader: torch.nn.Linear = reader) -> None:
+                squares[reader] += inputs[0].square().flatten(0, -2).mean(0)
+
+            hooks.append(reader.register_forward_pre_hook(on_read))
+
+        def on_layer(_: object, inputs: tuple[Tensor, ...], output: Tensor, number: int = number) -> None:
+            added[number] += (output - inputs[0]).square().sum(-1).mean()
+
+        hooks.append(block.register_forward_hook(on_layer))
+    try:
+        for batch in batches:
+            loss(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = []
+    for block, of_layer in zip(blocks, added, strict=True):
+        by_input = [(squares[reader] * reader.weight.square().sum(0)) for reader in _readers(block)]
+        heads = by_input[0].view(block.heads, block.head_width).sum(1)
+        found.append(Gates(heads.sqrt(), by_input[1].sqrt(), of_layer.sqrt()))
+    return found
+
+
+def _readers(block: Block) -> tuple[torch.nn.Linear, torch.nn.Linear]:
+    """What reads the heads, and what reads the channels."""
+    return block.attention_out, block.down

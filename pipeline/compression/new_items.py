@@ -38,7 +38,7 @@ class NewItemEncoder:
         )
         self._modalities = {name: int(width) for name, width in spec["modalities"]}
         self._buckets: int = spec["attribute_buckets"]
-        self._n_features, self._width = len(spec["item_features"]), int(spec["width"])
+        self._n_features = len(spec["item_features"])
         self._reads_features = "features" in {given.name for given in self._session.get_inputs()}
         self._whitening = read_whitening(folder)
 
@@ -72,7 +72,7 @@ class NewItemEncoder:
             shaped = _shaped(features, (n, self._n_features), "features")
             inputs |= {"features": shaped} if self._reads_features else {}
         if n == 0:
-            return np.zeros((0, self._width), dtype=np.float32)
+            return np.zeros((0, int(self._session.get_outputs()[0].shape[1])), dtype=np.float32)
         inputs = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in inputs.items()}
         inputs["attributes"] = padded_bags(attributes, self._buckets)
         return self._session.run(["vectors"], inputs)[0]

@@ -23,6 +23,7 @@ import onnxruntime as ort
 from pipeline.compression.catalogue import ServedCatalogue, read_catalogue, read_item_ids
 from pipeline.compression.explanation import Carrier, carriers
 from pipeline.compression.new_items import NewItemEncoder
+from pipeline.compression.packed_rows import FLOAT32, packed
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
 from pipeline.models.attributes import padded_bags
@@ -53,6 +54,7 @@ class ServedModel:
             served = self.about["served"]
             self._exported_items: int = served["n_items"]
             self.top_k: int = served["top_k"]
+            self._rows: str = served.get("rows", FLOAT32)  # models of before had no others
             spec = self.about["spec"]
             self.max_length: int = spec["max_length"]
             self.profile_features: tuple[str, ...] = tuple(spec["profile_features"])
@@ -62,6 +64,7 @@ class ServedModel:
             raise BadConfiguration(f"{folder} does not hold a served model ({error!r}); run prune again") from error
         self.folder, self._threads = folder, threads
         self._grown: ServedCatalogue | None = None  # the catalogue, where it is not that of the export
+        self._given: dict[str, Array] = {}  # the same, as the graph wants it
 
     # the catalogue
 
@@ -107,7 +110,14 @@ class ServedModel:
         """
         grown = copy.copy(self)
         grown._grown = self.catalogue.with_items(item_ids, vectors, attributes)
+        grown._given = self._as_inputs(grown._grown.vectors)
         return grown
+
+    def _as_inputs(self, vectors: Array) -> dict[str, Array]:
+        """A catalogue, float32 [m + 1, D], as the graph's inputs."""
+        if self._rows == FLOAT32:
+            return {"vectors": vectors}
+        return dict(zip(("rows", "scales"), packed(vectors, self._rows), strict=True))
 
     # answers
 
@@ -171,7 +181,7 @@ class ServedModel:
             "profile": np.ascontiguousarray(profile, dtype=np.float32),
             "profile_attributes": padded_bags(attributes, self._profile_buckets),
         }
-        return inputs if self._grown is None else inputs | {"vectors": self._grown.vectors}
+        return inputs | self._given
 
     def explain(self, history: Items, profile: Array, profile_attributes: Sequence[str], item: int) -> list[Carrier]:
         """Which past items carried one item, those that did most first; see `explain_all`."""
@@ -196,7 +206,8 @@ class ServedModel:
             n = len(histories)
             profiles = np.broadcast_to(np.asarray(profile), (n, len(self.profile_features)))
             inputs = self._inputs(histories, profiles, [profile_attributes] * n)
-            return self._run("all_scores", inputs | {"seen": np.zeros((n, 1), dtype=np.int64), "vectors": vectors})
+            nothing = {"seen": np.zeros((n, 1), dtype=np.int64)}
+            return self._run("all_scores", inputs | nothing | self._as_inputs(vectors))
 
         return carriers(score, self.catalogue.vectors, history[-self.max_length :], items)
 
@@ -241,7 +252,7 @@ class ServedModel:
         """
         golden = self._said("golden")
         exported = copy.copy(self)
-        exported._grown = None
+        exported._grown, exported._given = None, {}
         index = exported.item_index
         history = [index[item] for item in golden["history"]]
         profile = np.array([golden["profile"]], dtype=np.float32)

@@ -22,7 +22,8 @@ from pipeline.lineage.cache import listing, object_path
 from pipeline.lineage.names import one_version
 from pipeline.runs.dvc_lock import locked_outputs
 from pipeline.runs.folders import folder_name, record_folder
-from pipeline.runs.workspace import extract_commit, python_in, resolve_commit, share_cache
+from pipeline.runs.own_python import python_in
+from pipeline.runs.workspace import extract_commit, resolve_commit, share_cache
 from pipeline.settings import CHECKOUT, Settings
 
 if TYPE_CHECKING:

@@ -30,11 +30,11 @@ def inherit(model: SequentialRecommender, parent: SequentialRecommender) -> None
     for domain, n_items in model.spec.domains:
         tokens[model.profile.row[domain]] = parent_tokens[parent.profile.row.get(domain, ANY_DOMAIN)]
         start = model.items.first_row[domain]
-        model.items.ids.weight[start : start + n_items + 1] = 0.0
+        model.items.id_rows[start : start + n_items + 1] = 0.0
         if domain in parent.spec.domain_names:
             parent_start = parent.items.first_row[domain]
-            rows = parent.items.ids.weight[parent_start : parent_start + n_items + 1]
-            model.items.ids.weight[start : start + n_items + 1] = rows
+            rows = parent.items.id_rows[parent_start : parent_start + n_items + 1]
+            model.items.id_rows[start : start + n_items + 1] = rows
 
 
 def adapted(

@@ -2,9 +2,10 @@
 
     item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  F · item features  +  ID vector
 
-The ID vector is dropped whole at random in training, so that content alone has to rank too; an item outside of
-training has none. Its features are of a range that no item in training has (never taken, by nobody), so a model that
-has been calibrated for new items (`spec.newcomer`, pipeline/transfer/newcomers.py) reads it as
+The modalities may pass gates (pipeline/models/fusion.py). The ID vector is dropped whole at random in training, so that
+content alone has to rank too; an item outside of training has none. Its features are of a range that none in training
+has (never taken, by nobody), so a model that has been calibrated for new items (`spec.newcomer`,
+pipeline/transfer/newcomers.py) reads it as
 
     item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  newcomer
 
@@ -20,7 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.spec import ModelSpec
+from pipeline.models.fusion import GatedSum
+from pipeline.models.item_table import id_table
+from pipeline.models.spec import GATES, ModelSpec
 
 INITIAL_SPREAD = 0.02  # of table rows: logits start near zero, the loss at log(n_items)
 CONTENT_GAIN = 0.5  # of the projections: a unit content vector starts a few times louder than an untrained ID
@@ -68,13 +71,16 @@ class ItemEncoder(nn.Module):
         self.content = nn.ModuleDict(
             {name: nn.Linear(width, spec.width, bias=False) for name, width in spec.modalities}
         )
+        names = tuple(name for name, _ in spec.modalities)
+        self.gates = GatedSum(names, spec.width) if spec.fusion == GATES and names else None
         self.attributes = nn.Embedding(1 + spec.attribute_buckets, spec.width, padding_idx=0)
         self.features = nn.Linear(len(spec.item_features), spec.width, bias=False)
         # One table for all domains: domain d owns rows first_row[d] … first_row[d] + n_items[d].
         sizes = [1 + n_items for _, n_items in spec.domains]
         self.first_row = dict(zip(spec.domain_names, [sum(sizes[:d]) for d in range(len(sizes))], strict=True))
-        self.ids = nn.Embedding(sum(sizes), spec.id_width)
-        self.up = nn.Linear(spec.id_width, spec.width, bias=False) if spec.id_width < spec.width else None
+        self.ids = id_table(spec, sum(sizes))
+        low_rank = self.ids is not None and spec.id_width < spec.width
+        self.up = nn.Linear(spec.id_width, spec.width, bias=False) if low_rank else None
         self.register_buffer("newcomer", torch.zeros(spec.width) if spec.newcomer else None)
         self._start()
 
@@ -83,11 +89,29 @@ class ItemEncoder(nn.Module):
             nn.init.orthogonal_(projection.get_parameter("weight"), gain=CONTENT_GAIN)
         nn.init.normal_(self.attributes.weight, std=INITIAL_SPREAD)
         nn.init.zeros_(self.attributes.weight[0])
-        nn.init.normal_(self.ids.weight, std=INITIAL_SPREAD)
+        for table in self.ids.parameters() if self.ids is not None else ():
+            nn.init.normal_(table, std=INITIAL_SPREAD)
         if self.features.in_features:
             nn.init.normal_(self.features.weight, std=INITIAL_SPREAD)
         if self.up is not None:
             nn.init.orthogonal_(self.up.weight)
+
+    def fused(self, content: Mapping[str, Tensor]) -> Tensor:
+        """What content vectors of the same items, [m, …] by modality, add to their vectors: float32 [m, width]."""
+        projected = {name: projection(content[name]) for name, projection in self.content.items()}
+        if self.gates is not None:
+            fused: Tensor = self.gates(content, projected)
+            return fused
+        first, *others = projected.values()
+        for other in others:
+            first = first + other
+        return first
+
+    @property
+    def id_rows(self) -> Tensor:
+        """The rows of a table of factors, float32 [rows, id_width]."""
+        assert isinstance(self.ids, nn.Embedding)
+        return self.ids.weight
 
     def forward(self, domain: str, catalogue: Catalogue, items: Tensor | None = None) -> Tensor:
         """Encode items of one domain.
@@ -103,19 +127,20 @@ class ItemEncoder(nn.Module):
         every = slice(None) if items is None else items
         indices = torch.arange(len(catalogue.trained), device=catalogue.device) if items is None else items  # (m,)
         has_id = catalogue.trained[every]  # (m,)
-        if self.training and self.id_dropout > 0:
+        if self.training and self.id_dropout > 0 and self.ids is not None:
             # Not rescaled: a dropped item must look exactly like one that never had an ID.
             has_id = has_id & (torch.rand(len(indices), device=indices.device) >= self.id_dropout)
         vectors = functional.embedding_bag(
             catalogue.attributes[every], self.attributes.weight, mode="mean", padding_idx=0
         )  # (m, D)
-        for name, projection in self.content.items():
-            vectors = vectors + projection(catalogue.content[name][every])
+        if self.content:
+            vectors = vectors + self.fused({name: catalogue.content[name][every] for name in self.content})
         if self.features.in_features:
             features = self.features(catalogue.features[every])
             vectors = vectors + (features if self.newcomer is None else features * has_id[:, None])
-        identity = self.ids(self.first_row[domain] + indices) * has_id[:, None]  # (m, id_width)
-        vectors = vectors + (identity if self.up is None else self.up(identity))
+        if self.ids is not None:
+            identity = self.ids(self.first_row[domain] + indices) * has_id[:, None]  # (m, id_width)
+            vectors = vectors + (identity if self.up is None else self.up(identity))
         if self.newcomer is not None:
             vectors = vectors + self.newcomer * ~has_id[:, None]
         return vectors * (indices > 0)[:, None]

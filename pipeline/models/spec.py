@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+LEARNED, ROTARY = "learned", "rotary"  # positions
+GELU, SWIGLU = "gelu", "swiglu"  # feed_forward
+SUM, GATES = "sum", "gates"  # fusion
+
 
 @dataclass(frozen=True)
 class LayerShape:
@@ -30,6 +34,13 @@ class ModelSpec:
         domains: name and number of items of each domain with ID vectors here, in the order of the tables.
         dropout, id_dropout: probabilities in training; an ID vector is dropped whole.
         recency: decayed means of the history are added to the states (pipeline/models/recency.py).
+        table: how ID vectors are kept (pipeline/models/item_table.py).
+        id_parts, id_codes: pieces of a coded ID vector, and how many there are of each.
+        positions: learned, a table, or rotary (pipeline/models/rotary.py), for even head widths.
+        feed_forward: gelu or swiglu, which has a second projection to the channels.
+        residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
+        fusion: of an item's content vectors: sum or gates (pipeline/models/fusion.py).
+        similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
         newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
     """
 
@@ -47,12 +58,25 @@ class ModelSpec:
     dropout: float = 0.0
     id_dropout: float = 0.0
     recency: bool = False
+    table: str = "factors"
+    id_parts: int = 1
+    id_codes: int = 1
+    positions: str = LEARNED
+    feed_forward: str = GELU
+    residual_gates: bool = False
+    fusion: str = SUM
+    similarity: float = 0.0
     newcomer: bool = False
 
     @property
     def domain_names(self) -> tuple[str, ...]:
         """In the order of the tables."""
         return tuple(name for name, _ in self.domains)
+
+    @property
+    def score_width(self) -> int:
+        """Of the item vectors and states whose products are scores, outside of training."""
+        return self.width + (sum(width for _, width in self.modalities) if self.similarity else 0)
 
     def for_domains(self, *domains: tuple[str, int]) -> ModelSpec:
         """The same model with ID vectors for other domains."""
@@ -85,6 +109,14 @@ class ModelSpec:
             id_dropout=values["id_dropout"],
             # specs of earlier models do not name these
             recency=values.get("recency", False),
+            table=values.get("table", "factors"),
+            id_parts=values.get("id_parts", 1),
+            id_codes=values.get("id_codes", 1),
+            positions=values.get("positions", LEARNED),
+            feed_forward=values.get("feed_forward", GELU),
+            residual_gates=values.get("residual_gates", False),
+            fusion=values.get("fusion", SUM),
+            similarity=values.get("similarity", 0.0),
             newcomer=values.get("newcomer", False),
         )
 

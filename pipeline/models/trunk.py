@@ -12,35 +12,64 @@ from torch.nn import functional
 
 from pipeline.models.dropout import dropout
 from pipeline.models.recency import Recency
-from pipeline.models.spec import LayerShape, ModelSpec
+from pipeline.models.rotary import angles, turned
+from pipeline.models.spec import LEARNED, SWIGLU, LayerShape, ModelSpec
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each behind a norm and added to the stream."""
+    """Attention and feed-forward, each behind a norm and added to the stream.
 
-    def __init__(self, width: int, head_width: int, shape: LayerShape, dropout: float) -> None:
+    Options of the spec: `feed_forward` swiglu multiplies the channels by a second projection (arXiv 2002.05202);
+    `residual_gates` lets every coordinate of what is added through a gate that reads the stream, as the gated
+    transformers of LiGR do (arXiv 2502.03417).
+    """
+
+    def __init__(self, spec: ModelSpec, shape: LayerShape) -> None:
         super().__init__()
-        self.heads, self.head_width = shape.heads, head_width
-        inner = shape.heads * head_width
+        width = spec.width
+        self.heads, self.head_width = shape.heads, spec.head_width
+        inner = shape.heads * spec.head_width
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * inner)
         self.attention_out = nn.Linear(inner, width)
         self.feed_forward_norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, shape.channels)
+        self.beside = nn.Linear(width, shape.channels) if spec.feed_forward == SWIGLU else None
         self.down = nn.Linear(shape.channels, width)
-        self.dropout = dropout
+        self.attention_gate = nn.Linear(width, width) if spec.residual_gates else None
+        self.feed_forward_gate = nn.Linear(width, width) if spec.residual_gates else None
+        self.dropout = spec.dropout
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """x [B, S, D] and visible bool [B, 1, S, S] (query, key) -> [B, S, D]."""
-        x = x + dropout(self._attention(self.attention_norm(x), visible), self.dropout, self.training)
-        channels = functional.gelu(self.up(self.feed_forward_norm(x)))  # (B, S, channels)
-        return x + dropout(self.down(channels), self.dropout, self.training)
+    def forward(self, x: Tensor, visible: Tensor, turn: Tensor | None) -> Tensor:
+        """One layer.
 
-    def _attention(self, x: Tensor, visible: Tensor) -> Tensor:
+        Args:
+            x: float32 [B, S, D].
+            visible: bool [B, 1, S, S], query and key.
+            turn: float32 [B, S, W / 2], angles of rotary positions; None without.
+
+        Returns:
+            float32 [B, S, D].
+        """
+        x = x + self._gated(self.attention_gate, x, self._attention(self.attention_norm(x), visible, turn))
+        return x + self._gated(self.feed_forward_gate, x, self._feed_forward(self.feed_forward_norm(x)))
+
+    def _gated(self, gate: nn.Linear | None, x: Tensor, added: Tensor) -> Tensor:
+        added = dropout(added, self.dropout, self.training)
+        return added if gate is None else added * torch.sigmoid(gate(x))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        channels = functional.gelu(self.up(x)) if self.beside is None else functional.silu(self.up(x)) * self.beside(x)
+        out: Tensor = self.down(channels)  # (B, S, channels) -> (B, S, D)
+        return out
+
+    def _attention(self, x: Tensor, visible: Tensor, turn: Tensor | None) -> Tensor:
         batch, length, _ = x.shape
         # (B, S, 3·H·W) -> three of (B, H, S, W)
         split = self.query_key_value(x).view(batch, length, 3, self.heads, self.head_width)
         query, key, value = split.permute(2, 0, 3, 1, 4)
+        if turn is not None:
+            query, key = turned(query, turn), turned(key, turn)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)  # (B, H, S, W)
         return self.attention_out(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_width))
 
@@ -50,17 +79,18 @@ class Trunk(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.positions = nn.Embedding(1 + spec.max_length, spec.width)
-        nn.init.normal_(self.positions.weight, std=0.02)
-        self.blocks = nn.ModuleList(Block(spec.width, spec.head_width, layer, spec.dropout) for layer in spec.layers)
+        self.head_width = spec.head_width
+        self.positions = nn.Embedding(1 + spec.max_length, spec.width) if spec.positions == LEARNED else None
+        if self.positions is not None:
+            nn.init.normal_(self.positions.weight, std=0.02)
+        self.blocks = nn.ModuleList(Block(spec, layer) for layer in spec.layers)
         self.last_norm = nn.LayerNorm(spec.width)
         self.recency = Recency(spec.width) if spec.recency else None
         self.dropout = spec.dropout
-        for block in self.blocks:
-            for name in ("query_key_value", "attention_out", "up", "down"):
-                linear = getattr(block, name)
-                nn.init.xavier_uniform_(linear.weight)
-                nn.init.zeros_(linear.bias)
+        for part in self.blocks.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+                nn.init.zeros_(part.bias)
 
     def forward(self, token: Tensor, history: Tensor, present: Tensor) -> Tensor:
         """Read the sequences.
@@ -78,13 +108,18 @@ class Trunk(nn.Module):
         x = torch.cat([token[:, None], history], dim=1)  # (B, S, D), S = 1 + L
         first = present.new_ones(present.shape[0], 1)
         keys = torch.cat([first, present], dim=1)  # (B, S)
-        x = x + self.positions(keys.long().cumsum(1) - 1)
+        order = keys.long().cumsum(1) - 1  # (B, S)
+        turn = None
+        if self.positions is not None:
+            x = x + self.positions(order)
+        else:
+            turn = angles(order, self.head_width)
         x = dropout(x, self.dropout, self.training)
         place = torch.arange(x.shape[1], device=x.device)
         causal = place[None, :] <= place[:, None]  # (S, S) query, key
         # The token is visible from everywhere, so no row is empty and padding yields no NaN.
         visible = (causal[None] & keys[:, None, :])[:, None]  # (B, 1, S, S)
         for block in self.blocks:
-            x = block(x, visible)
+            x = block(x, visible, turn)
         x = self.last_norm(x)
         return x if self.recency is None else x + self.recency(history, present)

@@ -20,13 +20,14 @@ from pipeline.openlineage.delivery import emit_run
 from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.report.address import page_path
 from pipeline.runs.as_of import format_as_of
+from pipeline.runs.attempt_end import bury_killed
 from pipeline.runs.begun import is_alive
 from pipeline.runs.faults import explain
 from pipeline.runs.manifest import read_every_attempt, read_manifests
 from pipeline.runs.manifest_store import FORMAT
-from pipeline.runs.reproduce import bury_killed
+from pipeline.runs.own_python import python_in
 from pipeline.runs.tracking import end_parent_run, track_stage
-from pipeline.runs.workspace import python_in, record_path, run_record, workspace_path
+from pipeline.runs.workspace import record_path, run_record, workspace_path
 from pipeline.runs.wrapper import RUN_FOLDER
 from pipeline.settings import Settings
 

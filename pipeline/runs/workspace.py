@@ -7,10 +7,8 @@ cache, which holds the run-cache: a stage whose inputs, parameters and code were
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from pipeline.exit_codes import BadConfiguration
 from pipeline.graph import different_stages, load_graph
 from pipeline.runs.as_of import format_as_of, parse_as_of
 from pipeline.runs.folders import record_folder, workspace_folder
+from pipeline.runs.own_python import python_in
 from pipeline.runs.parameters import apply_overrides, read_params
 from pipeline.settings import CHECKOUT, Settings
 
@@ -209,14 +208,6 @@ def _check_params(workspace: Path) -> None:
     checked = python_in(workspace, "-m", "pipeline", "params", capture_output=True, text=True)
     if checked.returncode:
         raise BadConfiguration(checked.stderr.strip() or checked.stdout.strip())
-
-
-def python_in(workspace: Path, *words: str, **options: Any) -> subprocess.CompletedProcess[Any]:
-    """Run this environment's Python in a workspace, so that `-m pipeline` is the workspace's code."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"}
-    environment |= options.pop("env", {})
-    return subprocess.run([sys.executable, *words], cwd=workspace, env=environment, check=False, **options)
 
 
 def share_cache(settings: Settings, workspace: Path) -> None:

@@ -16,12 +16,12 @@ from pydantic import Field
 
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.runs.contract import Folders, Job, Summary
-from pipeline.training.plan import TrainingParams
+from pipeline.training.plan import LossParams
 
 log = logging.getLogger(__name__)
 
 
-class Params(TrainingParams):
+class Params(LossParams):
     """Parameters of the backbone and of its training."""
 
     width: int = Field(ge=4, description="of item vectors and of the trunk")
@@ -29,6 +29,15 @@ class Params(TrainingParams):
     heads: int = Field(ge=1, description="attention heads of a layer; must divide the width")
     recency: bool = Field(
         default=False, description="add decayed means of the history to the states; for shops where alike follows alike"
+    )
+    similarity: bool = Field(
+        default=False, description="add the likeness in content to the scores, by a weight chosen on validation rows"
+    )
+    positions: Literal["learned", "rotary"] = Field(default="learned", description="a table, or turns of the heads")
+    feed_forward: Literal["gelu", "swiglu"] = Field(default="gelu", description="of a layer")
+    residual_gates: bool = Field(default=False, description="what a layer adds passes a gate that reads the stream")
+    fusion: Literal["sum", "gates"] = Field(
+        default="sum", description="of the content vectors of an item; gates: each counts by what it says"
     )
     max_length: int = Field(ge=1, description="interactions of a history that are read, the latest ones")
     item_statistics: bool = Field(
@@ -58,8 +67,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Train the backbone.
 
     Raises:
-        BadConfiguration: no domain is a source, the heads do not divide the width, the loss became NaN, or the backbone
-            to continue from is gone or of another shape.
+        BadConfiguration: no domain is a source, the heads do not divide the width or are of odd width with
+            rotary positions, the loss became NaN, or the backbone to continue from is gone or of another shape.
         DataBrokeContract: the sources have no training interaction at all.
     """
     import torch
@@ -74,6 +83,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
+    from pipeline.training.similarity import WHILE_TRAINING, choose_similarity
     from pipeline.training.warm_start import UP_TO, continue_from, fetch, learned_up_to, to_replay, write_items
     from pipeline.training.weights import save_model, write_history
 
@@ -97,17 +107,29 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             f"none of the source domains {', '.join(names)} has a training interaction before the validation period; "
             "look at the split in features.validation_share and features.test_share, or at as_of"
         )
+    head_width = params.width // params.heads
+    if params.positions == "rotary" and head_width % 2:
+        raise BadConfiguration(
+            f"pretrain.positions is rotary, which turns pairs of coordinates, and a head is {head_width} wide; choose "
+            "pretrain.width and pretrain.heads so that it is even"
+        )
     device = make_deterministic(job.threads, params.width)
+    kinds = modalities(vectors)
     spec = ModelSpec(
         width=params.width,
-        head_width=params.width // params.heads,
+        head_width=head_width,
         layers=uniform_layers(params.layers, params.heads, 4 * params.width),
         max_length=params.max_length,
         recency=params.recency,
+        positions=params.positions,
+        feed_forward=params.feed_forward,
+        residual_gates=params.residual_gates,
+        fusion=params.fusion,
+        similarity=WHILE_TRAINING if params.similarity and kinds else 0.0,
         id_width=params.width,
         attribute_buckets=params.attribute_buckets,
         profile_buckets=params.profile_buckets,
-        modalities=modalities(vectors),
+        modalities=kinds,
         item_features=data[0].item_feature_names if params.item_statistics else (),
         profile_features=data[0].profile_feature_names,
         domains=tuple((domain.name, domain.n_items) for domain in data),
@@ -132,8 +154,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     if start is not None:
         plan = replace(plan, epochs=params.warm_epochs, learning_rate=params.warm_learning_rate, judge_start=True)
         sequences = to_replay(domains, start, params.replay, params.seed)
-    loss = NextItem(domains, params.full_softmax_items, params.sampled_items)
+    loss = NextItem(domains, params.full_softmax_items, params.sampled_items, params.gbce)
     history = fit(model, sequences, loss, validation, plan, job.scratch / "pretrain")
+    choose_similarity("pretrain", model, validation)
     out = outputs["models/backbone"]
     about = {"stage": "pretrain", "seed": params.seed, UP_TO: learned_up_to(domains), "start": params.start}
     save_model(out, model, about)

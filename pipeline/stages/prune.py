@@ -1,8 +1,8 @@
-"""prune@T: remove heads and feed-forward channels physically, recover, export to ONNX.
+"""prune@T: remove heads, feed-forward channels and more physically, recover, export to ONNX.
 
     warmstart stage prune --target harbour
 
-Recovery is distillation from the dense student; then new items are set among the others
+Recovery is distillation from the teacher, or from the dense student; then new items are set among the others
 (pipeline/transfer/newcomers.py). The exported graph is checked against torch before it is published.
 """
 
@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from pipeline.exit_codes import BadConfiguration
 from pipeline.runs.contract import Folders, Job, StageParams, Summary
 from pipeline.training.plan import Plan
+
+if TYPE_CHECKING:
+    from pipeline.compression.rounds import Wish
+    from pipeline.models.recommender import SequentialRecommender
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +35,26 @@ class Params(StageParams):
     seed: int = Field(description="of every random draw")
     keep_channels: float = Field(gt=0, le=1, description="share of each layer's feed-forward channels that stays")
     keep_heads: float = Field(gt=0, le=1, description="share of each layer's attention heads that stays")
-    recovery_epochs: int = Field(ge=0, description="passes of recovery at most")
+    keep_layers: float = Field(default=1.0, gt=0, le=1, description="share of the layers that stays")
+    keep_columns: float = Field(
+        default=1.0, gt=0, le=1, description="share of a low-rank ID table's columns that stays"
+    )
+    target: Literal["shares", "parameters", "operations"] = Field(
+        default="shares",
+        description="shares: as the four above say; else heads and channels go wherever they are least worth their "
+        "price in parameters, or in multiplications of a request, which stand for latency",
+    )
+    keep: float = Field(default=0.5, gt=0, le=1, description="share of all parameters or operations that stays")
+    importance: Literal["taylor", "activation"] = Field(default="taylor", description="what tells an important unit")
+    rounds: int = Field(default=1, ge=1, description="of removal and recovery; more are gentler")
+    recover_from: Literal["student", "teacher"] = Field(default="teacher", description="whose opinion recovery learns")
+    recovery_epochs: int = Field(ge=0, description="passes of recovery at most, of all rounds together")
     max_steps: int = Field(default=0, ge=0, description="steps of recovery at most, in whole epochs; 0 is no limit")
     learning_rate: float = Field(gt=0, description="of AdamW in recovery")
     weight_decay: float = Field(default=0.05, ge=0, description="of AdamW in recovery")
     batch_users: int = Field(default=64, ge=1, description="sequences of a batch")
-    temperature: float = Field(default=2.0, gt=0, description="T of the dense student's opinion in recovery")
-    weight: float = Field(default=1.0, ge=0, description="λ of the dense student's opinion in recovery")
+    temperature: float = Field(default=2.0, gt=0, description="T of that opinion")
+    weight: float = Field(default=1.0, ge=0, description="λ of that opinion")
     full_softmax_items: int = Field(
         default=5000, ge=0, description="catalogues up to this size are scored whole in training"
     )
@@ -51,27 +67,24 @@ class Params(StageParams):
         description="share of NDCG@10 that new items may cost the others; null: not set",
     )
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
+    rows: Literal["float32", "int8", "int4"] = Field(default="float32", description="the exported catalogue's numbers")
+    linears: Literal["float32", "int8"] = Field(default="float32", description="the exported trunk's weights")
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Make the served model.
 
     Raises:
-        BadConfiguration: a layer would keep no head or no channel, or the loss became NaN.
+        BadConfiguration: a layer would keep no head or no channel, the target cannot be reached, rounded to bytes the
+            model would answer otherwise, or the loss became NaN.
     """
-    import numpy as np
-
-    from pipeline.compression.agreement import check_agreement, check_item_encoder
-    from pipeline.compression.catalogue import write_catalogue
-    from pipeline.compression.distill import Taught
-    from pipeline.compression.export import export_item_encoder, export_onnx
-    from pipeline.compression.golden import golden_request
-    from pipeline.compression.importance import taylor_importance
-    from pipeline.compression.new_items import ITEM_ENCODER
-    from pipeline.compression.prune import Removed, least_important, without
-    from pipeline.compression.served_model import MODEL
+    from pipeline.compression.distill import Lessons, Taught
+    from pipeline.compression.importance import activation_importance, taylor_importance
+    from pipeline.compression.prune import CannotPrune, Removed
+    from pipeline.compression.rounds import prune_in_rounds
+    from pipeline.compression.served_folder import Export, write_served
+    from pipeline.compression.teacher_outputs import TeacherOutputs
     from pipeline.data.training_set import load_domain
-    from pipeline.features.whitening import WHITENING
     from pipeline.training.batches import EpochBatches
     from pipeline.training.domains import open_domain
     from pipeline.training.loop import fit
@@ -79,7 +92,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.randomness import make_deterministic
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
-    from pipeline.training.weights import load_model, save_model, write_history
+    from pipeline.training.weights import load_model, weights_hash, write_history
     from pipeline.transfer.newcomers import calibrated
 
     assert job.target is not None
@@ -90,6 +103,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     data = load_domain(inputs["data/training"], job.target)
     domain = open_domain(data, inputs["data/item_vectors"], dense.spec, device)
     history: list[dict[str, float]] = []
+    columns: tuple[int, ...] = ()
     noticed: dict[str, float] = {}  # of new items
     if len(data.items) == 0:
         removed = [Removed((), ()) for _ in dense.spec.layers]
@@ -98,52 +112,47 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         task = NextItem([domain], params.full_softmax_items, params.sampled_items)
         batches = EpochBatches([domain.training], params.seed, 0, dense.spec.max_length, params.batch_users)
         calibration = [batches[i] for i in range(min(CALIBRATION_BATCHES, len(batches)))]
-        try:
-            removed = least_important(
-                taylor_importance(dense, calibration, task), params.keep_heads, params.keep_channels
-            )
-        except ValueError as error:
-            raise BadConfiguration(f"{name}: {error}; raise prune.keep_heads or prune.keep_channels") from error
-        model, why = without(dense, removed), ""
-        log.info("%s: %s of %s parameters stay", name, f"{model.n_parameters:,}", f"{dense.n_parameters:,}")
+        of = {"taylor": taylor_importance, "activation": activation_importance}[params.importance]
+        validation = Validation([domain], params.validation_users, params.seed)
+
+        def recover(pruned: SequentialRecommender, round_: int) -> list[dict[str, Any]]:
+            plan, scratch = _plan(name, params, round_), job.scratch / f"prune-{round_}"
+            return fit(pruned, [domain.training], loss, validation, plan, scratch) if plan else []
+
         if params.recovery_epochs:
-            validation = Validation([domain], params.validation_users, params.seed)
-            loss = Taught(task, dense, domain, params.weight, params.temperature)
-            history = fit(model, [domain.training], loss, validation, _plan(name, params), job.scratch / "prune")
+            voice, ears = dense, domain
+            if params.recover_from == "teacher":
+                voice = load_model(inputs["models/teacher"]).to(device)
+                ears = open_domain(data, inputs["data/item_vectors"], voice.spec, device)
+            said = TeacherOutputs.of(voice, ears, 0, job.scratch / "said")
+            loss = Taught(task, said, domain, Lessons(params.weight, params.temperature))
+        try:
+            model, removed, columns, history = prune_in_rounds(
+                dense, domain.catalogue.trained, _wish(params), lambda m: of(m, calibration, task), recover
+            )
+        except CannotPrune as error:
+            raise BadConfiguration(f"{name}: {error}; raise {_what_to_raise(params)}") from error
+        why = ""
     if params.newcomer_loss is not None and len(data.items):
         model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
         why += f"; {newcomers.sentence}" if newcomers else ""
         noticed = newcomers.figures if newcomers else {}
-    graph = export_onnx(model, domain, params.top_k, out / MODEL)
-    export_item_encoder(model, out / ITEM_ENCODER)
-    popularity = np.bincount(np.asarray(data.items), minlength=data.n_items + 1)
-    write_catalogue(out, data.item_ids, data.item_attributes, popularity, graph.vectors.numpy())
-    shutil.copyfile(inputs["data/item_vectors"] / WHITENING, out / WHITENING)
-    served = {
-        "domain": job.target,
-        "n_items": data.n_items,
-        "top_k": graph.top_k,
-        "parameters": graph.n_numbers,
-    }
     about = {
         "stage": "prune",
         "target": job.target,
         "seed": params.seed,
-        "served": served,
         "serving": what_a_server_knows(inputs["data/training"], inputs["data/item_vectors"]),
-        "golden": golden_request(graph, data, model.spec.max_length),
     }
-    save_model(out, model.cpu(), about)
     (out / "removed_channels.json").write_text(
-        json.dumps({"layers": [asdict(layer) for layer in removed]}, sort_keys=True) + "\n", "utf-8"
+        json.dumps({"layers": [asdict(layer) for layer in removed], "id_columns": columns}, sort_keys=True) + "\n",
+        "utf-8",
     )
     write_history(out, history)
-    checked = check_agreement(graph, out, data)
-    check_item_encoder(model, out, domain)
+    wish = Export(params.top_k, params.rows, params.linears)
+    metadata = {"domain": job.target, "protocol": data.protocol, "student_sha256": weights_hash(dense)}
     found, metrics = found_line(model.n_parameters, history)
-    size = (out / MODEL).stat().st_size
-    found += f", {size / 2**20:.2f} MB of ONNX, torch and ONNX Runtime agree on {checked:,} users{why}"
-    return Summary(found, {**metrics, **noticed, "bytes": size})
+    exported, figures = write_served(model, domain, wish, out, inputs["data/item_vectors"], about, metadata)
+    return Summary(f"{found}, {exported}{why}", {**metrics, **noticed, **figures})
 
 
 def what_a_server_knows(training: Path, item_vectors: Path) -> dict[str, Any]:
@@ -167,15 +176,39 @@ def what_a_server_knows(training: Path, item_vectors: Path) -> dict[str, Any]:
     }
 
 
-def _plan(name: str, params: Params) -> Plan:
+def _wish(params: Params) -> Wish:
+    from pipeline.compression.rounds import Wish
+
+    return Wish(
+        heads=params.keep_heads,
+        channels=params.keep_channels,
+        layers=params.keep_layers,
+        target=None if params.target == "shares" else params.target,
+        keep=params.keep,
+        columns=params.keep_columns,
+        rounds=params.rounds,
+    )
+
+
+def _what_to_raise(params: Params) -> str:
+    if params.target != "shares":
+        return "prune.keep"
+    return "prune.keep_heads or prune.keep_channels, or set prune.keep_layers and prune.keep_columns to 1"
+
+
+def _plan(name: str, params: Params, round_: int) -> Plan | None:
+    """Of a round's recovery; None where it has none."""
+    epochs = params.recovery_epochs // params.rounds
+    if not epochs:
+        return None
     return Plan(
-        name=name,
+        name=name if params.rounds == 1 else f"{name} round {round_}",
         seed=params.seed,
-        epochs=params.recovery_epochs,
-        max_steps=params.max_steps,
+        epochs=epochs,
+        max_steps=params.max_steps // params.rounds,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         batch_users=params.batch_users,
-        patience=params.recovery_epochs,
+        patience=epochs,
         judge_start=True,
     )

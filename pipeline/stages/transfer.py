@@ -46,6 +46,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
+    from pipeline.training.similarity import choose_similarity
     from pipeline.training.weights import load_model, save_model, write_history
     from pipeline.transfer.arms import FineTuning
     from pipeline.transfer.choosing import choose
@@ -89,11 +90,12 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     for arm in [arm for arm in arms if params.fuse and arm != SCRATCH]:
         mixed_with_backbone, shares[arm] = tuning.fuse(trained[arm][0])
         trained[arm] = mixed_with_backbone, trained[arm][1]
-    judged = {arm: next(iter(validation.by_user(model)), None) for arm, (model, _) in trained.items()}
+    judged = {arm: next(iter(validation.per_user(model)), None) for arm, (model, _) in trained.items()}
     choice = choose(judged, params.confidence, params.seed)
     log.info("%s: %s", name, choice.sentence)
     model, history = trained[choice.kept]
     about |= choice.about | ({"fused": shares[choice.kept]} if choice.kept in shares else {})
+    choose_similarity(name, model, validation)
     newcomers = None
     if params.newcomer_loss is not None:
         model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
@@ -126,7 +128,5 @@ def sources_of(inputs: Folders, target: str, spec: ModelSpec, device: torch.devi
 
 def nothing_known(domain: Domain) -> bool:
     """No item has anything that a backbone could have learned about."""
-    catalogue = domain.catalogue
-    return not any(bool(vectors.any()) for vectors in catalogue.content.values()) and not bool(
-        catalogue.attributes.any()
-    )
+    known = (*domain.catalogue.content.values(), domain.catalogue.attributes)
+    return not any(bool(table.any()) for table in known)

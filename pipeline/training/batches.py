@@ -40,12 +40,14 @@ class Batch:
         users: int64 [B], user indices.
         history: int64 [B, L], what is read, 0 = left padding.
         targets: int64 [B, 1 + L], what follows the profile token and each item, 0 = nothing to predict.
+        places: int64 [B, 1 + L], where each target stands in the domain's `items`; of no meaning where there is none.
     """
 
     domain: str
     users: Array
     history: Array
     targets: Array
+    places: Array
 
     @property
     def n_targets(self) -> int:
@@ -104,7 +106,9 @@ def collate(domain: str, items: Array, offsets: Array, windows: Windows, rows: A
     # The profile token predicts the first item of a user, not the middle of a long history.
     opens = starts == offsets[users]
     targets[opens, 0] = items[starts[opens]]
-    return Batch(domain, users, np.ascontiguousarray(full[:, :-1]), targets)
+    places = at.copy()
+    places[opens, 0] = starts[opens]
+    return Batch(domain, users, np.ascontiguousarray(full[:, :-1]), targets, places)
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,12 @@ class Training:
         self.plan, self.scratch = plan, scratch
         self.names = [name for name, _ in model.named_parameters()]
         self.rates = rates
+        self.device = next(model.parameters()).device
         self.optimizer = torch.optim.AdamW(self._groups(), lr=plan.learning_rate, fused=True)
-        self.average = self._copy() if plan.average else {}
-        self.best = self._copy()
         per_epoch = len(self._epoch(0))
+        self.decay = plan.decay(per_epoch)
+        self.average = self._copy() if self.decay else {}
+        self.best = self._copy()
         self.epochs = plan.passes(per_epoch)
         self.progress = Progress(total_steps=self.epochs * per_epoch)
         if not self._restore() and plan.judge_start:
@@ -157,7 +159,8 @@ class Training:
             if self.rates is not None:
                 group["lr"] *= self.rates.factor(group["part"], state.step / state.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.model, batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
+            loss = self.loss(self.model, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             users = ", ".join(str(user) for user in batch.users[:5])
@@ -173,7 +176,7 @@ class Training:
         state.targets += batch.n_targets
         if self.average:
             # The average starts short and lengthens, or the first epochs would be the initial weights.
-            decay = min(plan.average, (1 + state.step) / (10 + state.step))
+            decay = min(self.decay, (1 + state.step) / (10 + state.step))
             with torch.no_grad():
                 for name, weight in self.model.named_parameters():
                     self.average[name].lerp_(weight, 1.0 - decay)
@@ -196,6 +199,8 @@ class Training:
         state.step_in_epoch, state.loss_sum, state.targets = 0, 0.0, 0
         if value is not None and state.epoch - 1 - state.best_epoch >= plan.patience:
             log.info("%s: stopped, best was epoch %d", plan.name, state.best_epoch + 1)
+            state.finished = True
+        if state.epoch == plan.stop_after:
             state.finished = True
 
     def _validated(self) -> float | None:

@@ -21,11 +21,13 @@ class Candidates:
         log_weight: float32 [m], added to the logits of the task: 0 for an item that is certainly a candidate, minus
             the log of its chance for a sampled one, -inf for an item that is no negative.
         complete: the candidates are the whole catalogue.
+        drawn: bool [m], among the uniform draws; None where nothing is drawn.
     """
 
     items: Tensor
     log_weight: Tensor
     complete: bool
+    drawn: Tensor | None = None
 
 
 def full_candidates(trained: Tensor) -> Candidates:
@@ -54,12 +56,12 @@ def sampled_candidates(trained: Tensor, targets: Tensor, n_uniform: int) -> Cand
     drawn = pool[torch.randint(len(pool), (n_uniform,), device=pool.device)]
     certain = torch.zeros_like(trained)
     certain[targets] = True
-    here = certain.clone()
-    here[drawn] = True
-    items = torch.nonzero(here).flatten()
+    by_chance = torch.zeros_like(trained)
+    by_chance[drawn] = True
+    items = torch.nonzero(certain | by_chance).flatten()
     chance = 1.0 - (1.0 - 1.0 / len(pool)) ** n_uniform
     log_weight = torch.where(certain[items], 0.0, -torch.log(torch.tensor(chance, device=pool.device)))
-    return Candidates(items, log_weight, complete=False)
+    return Candidates(items, log_weight, complete=False, drawn=by_chance[items])
 
 
 def next_item_loss(logits: Tensor, positives: Tensor, candidates: Candidates) -> Tensor:

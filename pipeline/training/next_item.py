@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.batches import Batch
 from pipeline.training.domains import Domain
+from pipeline.training.gbce import beta, blocked_gbce
 from pipeline.training.losses import Candidates, full_candidates, sampled_candidates
 from pipeline.training.softmax import block_rows, blocked_cross_entropy
 
@@ -21,20 +22,25 @@ log = logging.getLogger(__name__)
 class NextItem:
     """The dense causal loss of a batch, and the logits behind it."""
 
-    def __init__(self, domains: Sequence[Domain], full_softmax_items: int, sampled_items: int) -> None:
+    def __init__(
+        self, domains: Sequence[Domain], full_softmax_items: int, sampled_items: int, gbce: float | None = None
+    ) -> None:
         """Args:
         domains: whose batches will come.
         full_softmax_items: catalogues up to this size are scored whole.
         sampled_items: uniform draws per batch for larger ones.
+        gbce: the calibration of gBCE, which draws whatever the size; None is softmax.
         """
         self._domains = {domain.name: domain for domain in domains}
         self._full: dict[str, Candidates] = {}
-        self._sampled_items = sampled_items
+        self._sampled_items, self._gbce = sampled_items, gbce
         for domain in domains:
             full = full_candidates(domain.catalogue.trained)
-            if len(full.items) <= full_softmax_items:
+            if gbce is None and len(full.items) <= full_softmax_items:
                 self._full[domain.name] = full
-            how = f"softmax with {sampled_items:,} draws a batch"
+            how = f"softmax over a batch's own items and {sampled_items:,} draws, corrected"
+            if gbce is not None:
+                how = f"gBCE against {sampled_items:,} draws a batch, calibration {gbce:g}"
             if domain.name in self._full:
                 rows = block_rows(len(full.items), domain.catalogue.device)
                 how = f"full softmax, logits of {rows:,} positions at a time"
@@ -42,11 +48,19 @@ class NextItem:
             log.info("%s: %s of %s trained items", domain.name, how, f"{n_trained:,}")
 
     def __call__(self, model: SequentialRecommender, batch: Batch) -> Tensor:
-        """Mean cross-entropy over the batch's targets, in nats."""
+        """The mean loss over the batch's targets, in nats."""
         candidates = self.candidates(batch)
         states, vectors = states_and_vectors(model, self._domains[batch.domain], batch, candidates)
+        return self.loss_of(states, vectors, batch, candidates)
+
+    def loss_of(self, states: Tensor, vectors: Tensor, batch: Batch, candidates: Candidates) -> Tensor:
+        """The same of states [N, D] and vectors [m, D] that are known already."""
         positives = self.positives(batch, candidates)
-        return blocked_cross_entropy(states, vectors, positives, candidates.log_weight)
+        if self._gbce is None or candidates.drawn is None:
+            return blocked_cross_entropy(states, vectors, positives, candidates.log_weight)
+        n_trained = int(self._domains[batch.domain].catalogue.trained.sum())
+        power = beta(int(candidates.drawn.sum()), n_trained, self._gbce)
+        return blocked_gbce(states, vectors, positives, candidates.drawn, power)
 
     def candidates(self, batch: Batch) -> Candidates:
         """What the batch is scored against."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
@@ -25,7 +26,10 @@ class Plan:
         patience: epochs without a better validation before training stops.
         temperature: see `EpochBatches`.
         average: decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
+        average_epochs: the same by its length in epochs, in place of a decay: alike for large and small data.
+        bf16: the model's products in bfloat16, weights and the logits of the loss in float32; one path for CPU and GPU.
         judge_start: validate the initial weights too; training then ends no worse than it began.
+        stop_after: end after so many epochs, on the same course as if all of them were to come; 0 is never.
         warm_up: share of all steps.
         clip: largest norm of the gradient.
     """
@@ -40,7 +44,10 @@ class Plan:
     patience: int
     temperature: float = 1.0
     average: float = 0.0
+    average_epochs: float = 0.0
+    bf16: bool = False
     judge_start: bool = False
+    stop_after: int = 0
     warm_up: float = 0.05
     clip: float = 1.0
 
@@ -49,6 +56,12 @@ class Plan:
         if not self.max_steps:
             return self.epochs
         return max(1, min(self.epochs, self.max_steps // max(1, steps_per_epoch)))
+
+    def decay(self, steps_per_epoch: int) -> float:
+        """Of the moving average of weights, 0 where there is none."""
+        if not self.average_epochs:
+            return self.average
+        return max(0.0, 1.0 - 1.0 / (self.average_epochs * max(1, steps_per_epoch)))
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of a step, from 0."""
@@ -70,6 +83,10 @@ class TrainingParams(StageParams):
     batch_users: int = Field(default=64, ge=1, description="sequences of a batch")
     patience: int = Field(default=4, ge=1, description="epochs without a better validation before training stops")
     average: float = Field(default=0.0, ge=0, lt=1, description="decay of the moving average of weights; 0 is none")
+    average_epochs: float = Field(
+        default=0.0, ge=0, description="length of that average in epochs, in place of its decay; 0 leaves it to average"
+    )
+    bf16: bool = Field(default=False, description="products of the model in bfloat16; for GPUs, and CPUs made for it")
     full_softmax_items: int = Field(
         default=5000, ge=0, description="catalogues up to this size are scored whole in training"
     )
@@ -89,5 +106,21 @@ class TrainingParams(StageParams):
             patience=self.patience,
             temperature=temperature,
             average=self.average,
+            average_epochs=self.average_epochs,
+            bf16=self.bf16,
             judge_start=judge_start,
         )
+
+
+class LossParams(TrainingParams):
+    """What a stage has to know that teaches the task alone."""
+
+    loss: Literal["softmax", "gbce"] = Field(
+        default="softmax", description="softmax, over all items or a corrected sample; gbce, against draws alone"
+    )
+    calibration: float = Field(default=0.75, ge=0, le=1, description="t of gbce: 1 undoes what drawing does")
+
+    @property
+    def gbce(self) -> float | None:
+        """The calibration where the loss is gBCE, None where it is not."""
+        return self.calibration if self.loss == "gbce" else None

@@ -80,12 +80,13 @@ class Validation:
 
     def __call__(self, model: SequentialRecommender) -> float | None:
         """The figure to stop by; None where there are no rows."""
-        values = [float(figures.mean()) for figures in self.by_user(model)]
+        values = [float(column.mean()) for column in self.per_user(model)]
         return float(np.mean(values)) if values else None
 
-    def by_user(self, model: SequentialRecommender) -> list[Array]:
-        """NDCG@10 of every row, float64 [n], one array a domain that has any."""
-        return [
-            ndcg(rank_holdout(ModelScorer(model, domain), holdout, domain.data.n_items, rows).masked, 10)
+    def per_user(self, model: SequentialRecommender) -> list[Array]:
+        """The figure of every row, float64 [rows] a domain."""
+        ranked = (
+            rank_holdout(ModelScorer(model, domain), holdout, domain.data.n_items, rows)
             for domain, holdout, rows in self._held
-        ]
+        )
+        return [ndcg(ranks.masked, 10) for ranks in ranked]

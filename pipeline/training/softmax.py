@@ -7,6 +7,7 @@ catalogue. The gradient of a block is a softmax that is at hand in the forward p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,13 +36,44 @@ def blocked_cross_entropy(states: Tensor, vectors: Tensor, positives: Tensor, lo
     Returns:
         a scalar, differentiable once in `states` and `vectors`.
     """
-    found: Tensor = _BlockedCrossEntropy.apply(states, vectors, positives, log_weight)
+
+    def of_block(logits: Tensor, own: Tensor, n: int) -> Tensor:
+        if log_weight is not None:
+            logits += log_weight
+        total = -logits.gather(1, own).sum()
+        highest = logits.amax(1, keepdim=True)
+        share = logits.sub_(highest).exp_()
+        partition = share.sum(1, keepdim=True)
+        total += (partition.log() + highest).sum()
+        share /= partition * n
+        share.scatter_add_(1, own, share.new_full(own.shape, -1.0 / n))
+        return total
+
+    return blocked_loss(states, vectors, positives, of_block)
+
+
+def blocked_loss(
+    states: Tensor, vectors: Tensor, positives: Tensor, of_block: Callable[[Tensor, Tensor, int], Tensor]
+) -> Tensor:
+    """The mean over rows of a loss of logits `states @ vectors.T`, of which one block stands at a time.
+
+    Args:
+        states: float32 [N, D].
+        vectors: float32 [m, D].
+        positives: int64 [N], rows of `vectors`.
+        of_block: from logits [R, m], positives [R, 1] and N to the sum of the rows' losses; it overwrites the logits by
+            the gradient of the mean.
+
+    Returns:
+        a scalar, differentiable once in `states` and `vectors`.
+    """
+    found: Tensor = _BlockedLoss.apply(states, vectors, positives, of_block)
     return found
 
 
-class _BlockedCrossEntropy(torch.autograd.Function):
+class _BlockedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, vectors: Tensor, positives: Tensor, log_weight: Tensor | None) -> Tensor:
+    def forward(ctx: Any, states: Tensor, vectors: Tensor, positives: Tensor, of_block: Any) -> Tensor:
         n, m = len(states), len(vectors)
         rows = block_rows(m, states.device)
         transposed = vectors.T
@@ -51,19 +83,10 @@ class _BlockedCrossEntropy(torch.autograd.Function):
         total = states.new_zeros((), dtype=torch.float64)
         for start in range(0, n, rows):
             block = states[start : start + rows]  # (R, D)
-            own = positives[start : start + rows, None]  # (R, 1)
             logits = torch.mm(block, transposed, out=space[: len(block)])  # (R, m)
-            if log_weight is not None:
-                logits += log_weight
-            total -= logits.gather(1, own).sum()
-            highest = logits.amax(1, keepdim=True)
-            share = logits.sub_(highest).exp_()
-            partition = share.sum(1, keepdim=True)
-            total += (partition.log() + highest).sum()
-            share /= partition * n
-            share.scatter_add_(1, own, share.new_full(own.shape, -1.0 / n))
-            torch.mm(share, vectors, out=by_states[start : start + rows])
-            by_vectors.addmm_(share.T, block)
+            total += of_block(logits, positives[start : start + rows, None], n)
+            torch.mm(logits, vectors, out=by_states[start : start + rows])
+            by_vectors.addmm_(logits.T, block)
         ctx.save_for_backward(by_states, by_vectors)
         return (total / n).to(states.dtype)
 

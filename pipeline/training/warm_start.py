@@ -26,6 +26,7 @@ from pipeline.exit_codes import BadConfiguration
 from pipeline.lineage.cache import find, listing
 from pipeline.models.profile import ANY_DOMAIN
 from pipeline.models.recommender import SequentialRecommender
+from pipeline.models.spec import SUM
 from pipeline.settings import Settings
 from pipeline.training.batches import TrainingDomain
 from pipeline.training.domains import Domain
@@ -113,16 +114,21 @@ def continue_from(start: Start, model: SequentialRecommender, domains: Sequence[
     """Overwrite the weights of `model`, fresh, by those of `start` wherever they mean the same.
 
     Raises:
-        BadConfiguration: the two models have another shape or other features.
+        BadConfiguration: the two models have another shape or other features, or gates between content vectors.
     """
-    own = replace(start.model.spec, domains=model.spec.domains, dropout=0.0, id_dropout=0.0)
-    wanted = replace(model.spec, dropout=0.0, id_dropout=0.0, modalities=own.modalities)
+    own = replace(start.model.spec, domains=model.spec.domains, dropout=0.0, id_dropout=0.0, similarity=0.0)
+    wanted = replace(model.spec, modalities=own.modalities, dropout=0.0, id_dropout=0.0, similarity=0.0)
     if own != wanted:
         old, new = own.to_json(), wanted.to_json()
         differing = ", ".join(f"{name} {old[name]} → {new[name]}" for name in new if old[name] != new[name])
         raise BadConfiguration(
             f"pretrain cannot continue from the champion's backbone, whose shape is another: {differing}; set"
             " pretrain.warm_start=none for this night"
+        )
+    if own.fusion != SUM:
+        raise BadConfiguration(
+            f"pretrain cannot continue from a backbone whose pretrain.fusion is {own.fusion}: the content projections"
+            " are fitted anew each night, behind a plain sum; set pretrain.warm_start=none"
         )
     passed = ("trunk.", "items.attributes.", "items.features.", "items.up.", "profile.")
     weights = {
@@ -139,10 +145,10 @@ def continue_from(start: Start, model: SequentialRecommender, domains: Sequence[
     for domain in domains:
         now, then = pairs[domain.name]
         first = model.items.first_row[domain.name]
-        rows = model.items.ids.weight[first : first + domain.data.n_items + 1]
+        rows = model.items.id_rows[first : first + domain.data.n_items + 1]
         rows.zero_()  # a new item is ranked by content until it has learned better
         if len(now):
-            rows[now] = start.model.items.ids.weight[start.model.items.first_row[domain.name] + then]
+            rows[now] = start.model.items.id_rows[start.model.items.first_row[domain.name] + then]
     _fit_projections(start, model, domains, pairs)
     kept = sum(len(now) for now, _ in pairs.values())
     total = sum(domain.data.n_items for domain in domains)

@@ -92,7 +92,8 @@ class FineTuning:
         return self.backbone.spec.for_domains(*(domain.shape for domain in domains))
 
     def _next_item(self, domains: Sequence[Domain] = ()) -> NextItem:
-        return NextItem(domains or [self.domain], self.params.full_softmax_items, self.params.sampled_items)
+        params = self.params
+        return NextItem(domains or [self.domain], params.full_softmax_items, params.sampled_items, params.gbce)
 
     def _started(self, replayed: Sequence[Domain]) -> SequentialRecommender:
         """The backbone with tables for the target, and for the sources that are replayed."""

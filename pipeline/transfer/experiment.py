@@ -33,6 +33,7 @@ from pipeline.runs.attempt import write_json
 from pipeline.training.domains import Domain, content_vectors, open_domain
 from pipeline.training.randomness import make_deterministic
 from pipeline.training.scoring import Validation
+from pipeline.training.similarity import choose_similarity
 from pipeline.training.weights import load_model
 from pipeline.transfer.arms import FineTuning
 from pipeline.transfer.newcomers import calibrated
@@ -149,6 +150,7 @@ class _Trial:
             steps = history[-1]["step"]
             if params.fuse and arm != SCRATCH:
                 model, _ = tuning.fuse(model)
+            choose_similarity(name, model, self.validation)
         valid = self.validation(model)
         if params.newcomer_loss is not None:
             model, _ = calibrated(model, self.domain, params.newcomer_loss, params.validation_users, params.seed)

@@ -90,13 +90,14 @@ def calibrated(
     reads = _with_mean_features(model, domain)
     unknown = replace(domain.catalogue, trained=torch.zeros_like(domain.catalogue.trained))
     with torch.inference_mode():
-        as_trained = reads.item_vectors(domain.name, domain.catalogue)  # (n_items + 1, D)
-        as_new = reads.item_vectors(domain.name, unknown)  # (n_items + 1, D)
+        as_trained = reads.item_vectors(domain.name, domain.catalogue)  # (n_items + 1, S)
+        as_new = reads.item_vectors(domain.name, unknown)  # (n_items + 1, S)
     new = np.flatnonzero(~trained)[1:]
     new = new if len(new) else np.flatnonzero(trained)[::SHARE]
     parts, requests = [], requests_of(holdout, rows)
-    states = ModelScorer(reads, domain).states(requests)  # (n, D)
-    mean = states.mean(0)
+    states = ModelScorer(reads, domain).states(requests)  # (n, S)
+    learned = states[:, : model.spec.width]  # likeness in content, behind it, is as it is
+    mean = learned.mean(0)
     direction = mean / mean.square().sum().clamp(min=1e-12)
     wanted = holdout.item_index[rows]
     for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -104,7 +105,7 @@ def calibrated(
         seen = requests.histories[span]
         parts.append(_contest(states[span], as_trained, as_new, new, trained, wanted[span], seen))
     contest = _Contest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    slope = (states @ direction).cpu().numpy()
+    slope = (learned @ direction).cpu().numpy()
     is_warm = trained[wanted]
 
     def warm(delta: float) -> float:

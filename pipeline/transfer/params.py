@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.training.plan import TrainingParams
+from pipeline.training.plan import LossParams
 from pipeline.transfer.strategies import Strategy
 
 SCRATCH: Literal["scratch"] = "scratch"  # the control: random weights in place of the backbone's
 ArmName = Strategy | Literal["scratch"]
 
 
-class TransferParams(TrainingParams):
+class TransferParams(LossParams):
     """What every arm shares, and what some of them need."""
 
     dropout: float = Field(default=0.2, ge=0, lt=1, description="on embeddings and layers")

@@ -20,13 +20,16 @@ from pathlib import Path
 from pipeline.training import loop
 from tests.training_data import Chain
 loop.CHECKPOINT_SECONDS = 0.0  # after every step
-Chain(Path(sys.argv[1])).run("pretrain", epochs=3, average=0.9)
+Chain(Path(sys.argv[1])).run("pretrain", epochs=3, average_epochs=0.5)
 """
 
 
-def start(world) -> subprocess.Popen:
+DISTILLING = PROGRAM.replace('"pretrain", epochs=3, average_epochs=0.5', '"distill"')
+
+
+def start(world, program: str = PROGRAM) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(world)], cwd=CHECKOUT, env=environment)
+    return subprocess.Popen([sys.executable, "-c", program, str(world)], cwd=CHECKOUT, env=environment)
 
 
 def weights(chain) -> str:
@@ -72,3 +75,20 @@ def test_killed_twice_ends_as_if_never_killed(fresh):
     assert start(fresh.root).wait() == 0
     assert weights(fresh) == uninterrupted
     assert (fresh.folder("models/backbone") / "history.jsonl").read_bytes() == history
+
+
+def test_distillation_killed_in_its_second_arm_ends_as_if_never_killed(chain, fresh):
+    begun = fresh.root / "scratch" / "distill" / "untaught" / FILE
+    process = start(fresh.root, DISTILLING)
+    deadline = time.monotonic() + 60
+    while not (begun.exists() and steps_done(begun) >= 3):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert start(fresh.root, DISTILLING).wait() == 0
+    for name in ("model.safetensors", "model.json", "history.jsonl"):
+        folders = (one.folder("models/student") for one in (fresh, chain))
+        first, second = ((folder / name).read_bytes() for folder in folders)
+        assert first == second, name

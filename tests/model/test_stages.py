@@ -22,6 +22,7 @@ FILES = {
     "reports/augmentation": {"augment.json"},
     "models/teacher": {"model.safetensors", "model.json", "history.jsonl"},
     "models/student": {"model.safetensors", "model.json", "history.jsonl"},
+    "reports/distillation": {"distill.json", "report.html", "per_user.parquet"},
     "models/served": {
         "model.onnx", "model.safetensors", "model.json", "items.parquet", "removed_channels.json", "history.jsonl",
         "vectors.npy", "item_encoder.onnx", "whitening.safetensors",

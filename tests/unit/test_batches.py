@@ -28,6 +28,8 @@ def test_every_interaction_is_a_target_exactly_once(max_length, epoch):
         targets.update(batch.targets[batch.targets > 0].tolist())
         assert batch.history.shape[1] <= max_length
         assert batch.targets.shape == (len(batch.users), 1 + batch.history.shape[1])
+        there = batch.targets > 0
+        assert (source.items[batch.places[there]] == batch.targets[there]).all()
     assert targets == Counter(range(1, len(source.items) + 1))
 
 

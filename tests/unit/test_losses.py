@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from pipeline.models.item_encoder import Catalogue
+from pipeline.models.recommender import SequentialRecommender
+from pipeline.models.spec import uniform_layers
 from pipeline.training import softmax
+from pipeline.training.gbce import beta, blocked_gbce
 from pipeline.training.losses import (
     distillation_loss,
     full_candidates,
     next_item_loss,
     sampled_candidates,
 )
+from pipeline.training.next_item import NextItem
+from tests.model.test_recommender import SPEC
 
 TRAINED = torch.tensor([False, True, True, True, False])
 
@@ -85,6 +96,63 @@ def test_the_logits_of_a_million_items_keep_their_budget():
     rows = softmax.block_rows(1_000_000, torch.device("cpu"))
     assert rows * 1_000_000 * 4 <= max(softmax.BLOCK_BYTES, softmax.FEWEST_ROWS * 4_000_000)
     assert softmax.block_rows(10_000, torch.device("cpu")) * 10_000 * 4 <= softmax.BLOCK_BYTES
+
+
+def test_gbce_golden():
+    """Three negatives of ten items, by hand; a row's own positive is never its negative."""
+    torch.manual_seed(0)
+    states, vectors = torch.randn(2, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    negatives, positives = torch.tensor([True, True, False, True, False]), torch.tensor([2, 0])
+    power = beta(3, 10, 0.75)
+    assert power == pytest.approx(1 / 3 * (0.75 * (1 - 3) + 3))
+    assert (beta(3, 10, 0.0), beta(3, 10, 1.0)) == (pytest.approx(1.0), pytest.approx(1 / 3))
+    logits = states @ vectors.T
+    of_rows = [
+        -power * functional.logsigmoid(logits[0, 2]) - sum(functional.logsigmoid(-logits[0, i]) for i in (0, 1, 3)),
+        -power * functional.logsigmoid(logits[1, 0]) - sum(functional.logsigmoid(-logits[1, i]) for i in (1, 3)),
+    ]
+    expected = (of_rows[0] + of_rows[1]) / 2 / 4
+    found = blocked_gbce(states, vectors, positives, negatives, power)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    wanted = torch.autograd.grad(expected, (states, vectors))
+    for one, other in zip(torch.autograd.grad(found, (states, vectors)), wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("gbce", [None, 0.75])
+def test_a_million_items_keep_the_byte_budget(gbce):
+    """Forward and backward passes, every tensor seen: none is larger than the table of items or a block of logits."""
+    n_items, width = 1_000_000, 2
+    spec = replace(SPEC, width=width, head_width=width, layers=uniform_layers(1, 1, 4), id_width=width, modalities=(),
+                   item_features=(), profile_features=(), domains=(("d", n_items),))  # fmt: skip
+    trained = torch.arange(n_items + 1) > 0
+    bare = torch.zeros(n_items + 1, 1, dtype=torch.int64)
+    nobody = torch.zeros(1, 1, dtype=torch.int64)
+    domain = SimpleNamespace(
+        name="d", catalogue=Catalogue({}, bare, torch.zeros(n_items + 1, 0), trained),
+        profile_features=torch.zeros(1, 0), profile_attributes=nobody,
+    )  # fmt: skip
+    rows = np.random.default_rng(0).integers(1, n_items + 1, (64, 5))
+    targets = np.concatenate([np.zeros((64, 1), np.int64), rows[:, 1:], np.zeros((64, 1), np.int64)], axis=1)
+    batch = SimpleNamespace(domain="d", users=np.zeros(64, np.int64), history=rows, targets=targets)
+    model, largest = SequentialRecommender(spec), Largest()
+    task = NextItem([domain], 5_000, 2_048, gbce)  # type: ignore[list-item]  # all of a domain that is read
+    with largest:
+        task(model, batch).backward()  # type: ignore[arg-type]
+    assert largest.bytes <= max(8 * (n_items + 1) * width, softmax.BLOCK_BYTES)
+
+
+class Largest(TorchDispatchMode):
+    """The size of the largest tensor that any operation gave."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return out
 
 
 def test_distillation_golden_and_zero_for_the_same_opinion():

