@@ -20,7 +20,8 @@ asked no more than before. `seen` is for a user's few items, `blocked` for filte
 
     in   <modality>_vector   float32 [n, width]      as in `data/item_vectors` (text: whitened), zeros where missing
          attributes          int64   [n, A]          hashed, 0 = padding
-         features            float32 [n, F]          the model's item features; no such input where F is 0
+         features            float32 [n, F]          the model's item features; no such input where F is 0, or where
+                                                     the model is calibrated for new items and does not read them
     out  vectors             float32 [n, D]          rows for `vectors` above
 
 A caller asks for the outputs that it needs. In few bits: see `pipeline.compression.quantised`.
@@ -128,7 +129,7 @@ class NewItems(nn.Module):
     def __init__(self, model: SequentialRecommender) -> None:
         super().__init__()
         self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
-        self.has_features = bool(model.spec.item_features)
+        self.has_features = bool(model.spec.item_features) and not model.spec.newcomer
         self.similarity = bool(model.spec.similarity)
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -146,6 +147,8 @@ class NewItems(nn.Module):
             vectors = vectors + self.items.fused(units)
         if self.has_features:
             vectors = vectors + self.items.features(inputs[-1])
+        if self.items.newcomer is not None:
+            vectors = vectors + self.items.newcomer
         return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
 
 

@@ -184,6 +184,7 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         profile_buckets=params.profile_buckets,
         dropout=params.dropout,
         id_dropout=params.id_dropout,
+        newcomer=False,  # what the teacher was calibrated to, the student learns from its opinions
         similarity=teacher.similarity if params.similarity else 0.0,
         # bytes are made of floats, after training
         table=FACTORS if params.table == INT8 else params.table,

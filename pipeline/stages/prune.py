@@ -2,8 +2,8 @@
 
     warmstart stage prune --target harbour
 
-Recovery is distillation from the teacher, or from the dense student. The exported graph is checked against torch
-before it is published.
+Recovery is distillation from the teacher, or from the dense student; then new items are set among the others
+(pipeline/transfer/newcomers.py). The exported graph is checked against torch before it is published.
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ class Params(StageParams):
     )
     sampled_items: int = Field(default=2048, ge=1, description="uniform draws per batch for larger catalogues")
     validation_users: int = Field(default=5000, ge=1, description="validation rows that are ranked")
+    newcomer_loss: float | None = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="share of NDCG@10 that new items may cost the others; null: not set",
+    )
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
     rows: Literal["float32", "int8", "int4"] = Field(default="float32", description="the exported catalogue's numbers")
     linears: Literal["float32", "int8"] = Field(default="float32", description="the exported trunk's weights")
@@ -95,6 +101,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
     from pipeline.training.weights import load_model, weights_hash, write_history
+    from pipeline.transfer.newcomers import calibrated
 
     assert job.target is not None
     name, out = f"prune@{job.target}", outputs["models/served"]
@@ -110,6 +117,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     domain = open_domain(data, inputs["data/item_vectors"], dense.spec, device)
     history: list[dict[str, float]] = []
     columns: tuple[int, ...] = ()
+    noticed: dict[str, float] = {}  # of new items
     if len(data.items) == 0:
         removed = [Removed((), ()) for _ in dense.spec.layers]
         model, why = dense, f"; {job.target} has no training interactions to calibrate with: nothing is removed"
@@ -140,6 +148,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         except CannotPrune as error:
             raise BadConfiguration(f"{name}: {error}; raise {_what_to_raise(params)}") from error
         why = ""
+    if params.newcomer_loss is not None and len(data.items):
+        model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
+        why += f"; {newcomers.sentence}" if newcomers else ""
+        noticed = newcomers.figures if newcomers else {}
     about = {
         "stage": "prune",
         "target": job.target,
@@ -159,7 +171,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     metadata = {"domain": job.target, "protocol": data.protocol, "student_sha256": weights_hash(dense)}
     found, metrics = found_line(model.n_parameters, history)
     exported, figures = write_served(model, domain, wish, out, inputs["data/item_vectors"], about, metadata)
-    return Summary(f"{found}, {exported}{why}", {**metrics, **figures})
+    return Summary(f"{found}, {exported}{why}", {**metrics, **noticed, **figures})
 
 
 def what_a_server_knows(training: Path, item_vectors: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -35,8 +35,21 @@ log = logging.getLogger(__name__)
 
 Loss = Callable[[SequentialRecommender, Batch], Tensor]
 Validate = Callable[[SequentialRecommender], float | None]
+
 SAY_SECONDS = 10.0  # between progress lines within an epoch
 CHECKPOINT_SECONDS = 20.0  # between checkpoints within an epoch; has no influence on the result
+
+
+class Rates(Protocol):
+    """A factor on the learning rate of every part of a model; without one every part has the plan's rate."""
+
+    def part(self, parameter: str) -> int:
+        """The part that a parameter belongs to, by its name."""
+        ...
+
+    def factor(self, part: int, progress: float) -> float:
+        """Of a part, when `progress`, 0 to 1, of all steps are taken; 0 keeps it where it is."""
+        ...
 
 
 @dataclass
@@ -66,21 +79,14 @@ class Training:
         validate: Validate,
         plan: Plan,
         scratch: Path,
+        rates: Rates | None = None,
     ) -> None:
         self.model, self.domains, self.loss, self.validate = model, domains, loss, validate
         self.plan, self.scratch, self.processes = plan, scratch, join()
         self.names = [name for name, _ in model.named_parameters()]
+        self.rates = rates
         self.device = next(model.parameters()).device
-        matrices = [p for p in model.parameters() if p.dim() > 1]
-        vectors = [p for p in model.parameters() if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": plan.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=plan.learning_rate,
-            fused=True,
-        )
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=plan.learning_rate, fused=True)
         per_epoch = len(self._epoch(0))
         self.decay = plan.decay(per_epoch)
         self.average = self._copy() if self.decay else {}
@@ -102,6 +108,17 @@ class Training:
                 weight.copy_(self.best[name])
         self.model.eval()
         return state.history
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by part and kind: matrices and tables decay, norms and biases do not."""
+        groups: dict[tuple[int, bool], list[Tensor]] = {}
+        for name, weight in self.model.named_parameters():
+            part = self.rates.part(name) if self.rates else 0
+            groups.setdefault((part, weight.dim() > 1), []).append(weight)
+        return [
+            {"params": weights, "weight_decay": self.plan.weight_decay if is_matrix else 0.0, "part": part}
+            for (part, is_matrix), weights in groups.items()
+        ]
 
     def _epoch(self, number: int) -> EpochBatches:
         plan = self.plan
@@ -143,6 +160,8 @@ class Training:
         seed_torch(plan.seed, plan.name, "step", state.step, *([rank] if rank else []))
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate(state.step, state.total_steps)
+            if self.rates is not None:
+                group["lr"] *= self.rates.factor(group["part"], state.step / state.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
         value = self._gradient(batch)
         if not math.isfinite(value):
@@ -268,6 +287,7 @@ def fit(
     validate: Validate,
     plan: Plan,
     scratch: Path,
+    rates: Rates | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place and leave it with its best weights, in evaluation mode.
 
@@ -278,6 +298,7 @@ def fit(
         validate: the figure to stop by after each epoch, None where nothing can be validated (the last weights stay).
         plan: how.
         scratch: a folder of this training's own for checkpoints.
+        rates: of the parts of the model; None is one rate for all.
 
     Returns:
         one row per epoch: step, epoch, train_loss, valid_ndcg10; with `plan.judge_start` one more, epoch 0.
@@ -285,4 +306,4 @@ def fit(
     Raises:
         BadConfiguration: the loss became NaN or infinite; the message names the batch.
     """
-    return Training(model, domains, loss, validate, plan, scratch).run()
+    return Training(model, domains, loss, validate, plan, scratch, rates).run()
