@@ -17,6 +17,7 @@ import onnxruntime as ort
 import torch
 
 from pipeline.compression.export import ServedGraph
+from pipeline.compression.served_model import session_options
 from pipeline.data.training_set import DomainData
 from pipeline.models.attributes import padded_bags
 from pipeline.models.padding import left_padded, right_padded
@@ -45,7 +46,7 @@ def golden_request(
         "seen": right_padded([history]),
     }
     if runtime is not None:
-        session = ort.InferenceSession(runtime.read_bytes(), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(runtime.read_bytes(), session_options(1), providers=["CPUExecutionProvider"])
         items, scores = (torch.from_numpy(found) for found in session.run(["items", "scores"], asked))
     else:
         items, scores, _ = graph.answer(*(torch.from_numpy(given) for given in asked.values()))
