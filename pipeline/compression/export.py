@@ -43,7 +43,7 @@ from torch.onnx.errors import OnnxExporterError
 from pipeline.compression.packed_rows import FLOAT32
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
-from pipeline.models.recommender import SequentialRecommender, read_sequences, scores_of
+from pipeline.models.recommender import SequentialRecommender, read_sequences
 from pipeline.training.domains import Domain
 
 OPSET = 18
@@ -103,8 +103,8 @@ class ServedGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See the module's first lines."""
         token = self.profile(self.domain, profile, profile_attributes)  # (B, D)
-        state = read_sequences(self.trunk, self.spec, token, vectors, history)[:, -1]  # (B, D)
-        scores = scores_of(self.spec, state, vectors, history)  # (B, m + 1)
+        state = read_sequences(self.trunk, self.spec, token, vectors, history)[:, -1]  # (B, S)
+        scores = state @ vectors.T  # (B, m + 1)
         nothing = torch.zeros_like(seen[:, :1])
         all_scores = scores.scatter(1, nothing, float("-inf"))  # padding is never an answer
         # The choice is made on `blocked` as it comes, mostly one number, and added: a quarter of the time of a choice

@@ -34,7 +34,7 @@ def total(spec: ModelSpec, of: str, parameters: int, n_items: int) -> int:
     if of == PARAMETERS:
         return parameters
     head, channel = prices(spec, of)
-    return sum(layer.heads * head + layer.channels * channel for layer in spec.layers) + n_items * spec.vector_width
+    return sum(layer.heads * head + layer.channels * channel for layer in spec.layers) + n_items * spec.score_width
 
 
 def to_target(importance: Sequence[Gates], spec: ModelSpec, of: str, total: int, keep: float) -> list[Removed]:

@@ -62,8 +62,8 @@ class TeacherOutputs:
         k = min(k, domain.catalogue.n_items)
         teacher.eval()
         with torch.no_grad():
-            vectors = teacher.item_vectors(domain.name, domain.catalogue)[:, : teacher.spec.width]
-        work = hashlib.sha256(f"{weights_hash(teacher)} {k}".encode()).hexdigest()
+            vectors = teacher.item_vectors(domain.name, domain.catalogue)
+        work = hashlib.sha256(f"{weights_hash(teacher)} {teacher.spec.similarity:g} {k}".encode()).hexdigest()
         if not (scratch / WHOLE).exists() or (scratch / WHOLE).read_text("utf-8") != work:
             _compute(teacher, domain, vectors, k, scratch)
             (scratch / WHOLE).write_text(work, "utf-8")

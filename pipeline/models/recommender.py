@@ -1,11 +1,10 @@
 """The model: item encoder, profile token and trunk; an item's score is a dot product with the state of the sequence.
 
 vectors = model.item_vectors("harbour", catalogue)                      # [n_items + 1, S]
-states = model.states("harbour", vectors, history, features, attributes)  # [B, 1 + L, D]
-scores = scores_of(model.spec, states[:, -1], vectors, history)         # [B, n_items + 1]
+states = model.states("harbour", vectors, history, features, attributes)  # [B, 1 + L, S]
+scores = states[:, -1] @ vectors.T                                      # [B, n_items + 1]
 
-S is the width D of the model, and outside of training `spec.vector_width`: with a likeness in content, content stands
-behind what is learned (`pipeline.models.similarity`).
+S is the width D of the model, and outside of training `spec.score_width`: see `pipeline.models.similarity`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch.nn import functional
 from pipeline.models.item_encoder import Catalogue, ItemEncoder
 from pipeline.models.item_table import Int8Rows
 from pipeline.models.profile import ProfileToken
-from pipeline.models.similarity import likeness, side_by_side
+from pipeline.models.similarity import content_means, side_by_side
 from pipeline.models.spec import ModelSpec
 from pipeline.models.trunk import Trunk
 
@@ -53,7 +52,7 @@ class SequentialRecommender(nn.Module):
             attributes: int64 [B, A], the users' hashed attributes, 0 = padding.
 
         Returns:
-            float32 [B, 1 + L, D]; position 0 follows the profile token, -1 the last item.
+            float32 [B, 1 + L, S]; position 0 follows the profile token, -1 the last item.
         """
         token = self.profile(domain, features, attributes)  # (B, D)
         return read_sequences(self.trunk, self.spec, token, vectors, history)
@@ -66,16 +65,11 @@ class SequentialRecommender(nn.Module):
 
 
 def read_sequences(trunk: Trunk, spec: ModelSpec, token: Tensor, vectors: Tensor, history: Tensor) -> Tensor:
-    """The states [B, 1 + L, D] of histories [B, L] of rows of `vectors` [m, S], opened by tokens [B, D]."""
+    """The states [B, 1 + L, S] of histories [B, L] of rows of `vectors` [m, S], opened by tokens [B, D]."""
     scale = math.sqrt(spec.width)  # table rows start small; the stream must not drown them
-    items = functional.embedding(history, vectors[:, : spec.width])  # (B, L, D)
-    states: Tensor = trunk(token * scale, items * scale, history > 0)
-    return states
-
-
-def scores_of(spec: ModelSpec, states: Tensor, vectors: Tensor, history: Tensor) -> Tensor:
-    """Every item for states [B, D] after histories [B, L] of rows of `vectors` [m, S]: float32 [B, m]."""
-    scores = states @ vectors[:, : spec.width].T
+    items = functional.embedding(history, vectors)  # (B, L, S)
+    states: Tensor = trunk(token * scale, items[:, :, : spec.width] * scale, history > 0)
     if vectors.shape[1] == spec.width:
-        return scores
-    return scores + spec.similarity * likeness(vectors[:, spec.width :], history)
+        return states
+    means = content_means(items[:, :, spec.width :], history > 0)
+    return torch.cat([states, means * spec.similarity], dim=2)

@@ -1,14 +1,14 @@
 """How alike an item's content is to what a user has just looked at, beside what the model has learned.
 
-    score = state · item  +  weight · τ · log Σ_j a_j · exp(cos(content_j, content) / τ),    a_j ∝ DECAY^age_j
+    score = state · item  +  weight · Σ_m (decayed mean of the history's content_m) · content_m
 
 A cosine of content vectors as they come (text: whitened) ranks by itself, and a trained model does not make it
 superfluous: what a model has learned fits its training sequences better than any others, so it leaves no room there for
 a signal that helps everywhere alike. For the same reason the term takes no part in training (measured: trained along,
 the model learns around it and nothing is won), and its weight is chosen on validation rows.
 
-The mean is a soft maximum: one past item that is nearly the same says more than several that are somewhat alike. Over
-several modalities cosines add up; a missing one adds nothing.
+The term is a dot product too: content goes behind the item vectors and weighted means behind the states, so whoever
+ranks by dot products, an exported graph included, needs to know nothing of it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-DECAY = 0.6  # per item
-SOFTNESS = 0.2  # τ: at 0 the most alike of the items read counts alone, a large one takes the plain mean
-READ = 20  # items at most: by then DECAY leaves nothing
-BLOCK_BYTES = 32 * 2**20  # of cosines at a time: users × items read × catalogue
+DECAYS = (0.63, 0.89)  # per item; half-lives of 1.5 and 6 items, the mean of both is taken
 
 
 def side_by_side(content: Mapping[str, Tensor], modalities: tuple[tuple[str, int], ...]) -> Tensor:
@@ -30,27 +27,22 @@ def side_by_side(content: Mapping[str, Tensor], modalities: tuple[tuple[str, int
     return torch.cat([content[name] for name, _ in modalities], dim=1)
 
 
-def likeness(content: Tensor, history: Tensor) -> Tensor:
-    """Every item to what was looked at.
+def content_means(content: Tensor, present: Tensor) -> Tensor:
+    """What the history was like, before and after each item.
 
     Args:
-        content: float32 [m, C], zeros in row 0.
-        history: int64 [B, L], rows of `content`, chronological, 0 = left padding.
+        content: float32 [B, L, C] of the items read, zeros where padding.
+        present: bool [B, L], False where padding.
 
     Returns:
-        float32 [B, m]; zeros where nothing has been read.
+        float32 [B, 1 + L, C]; zeros at the first place, where nothing has been read.
     """
-    recent = history[:, -READ:]  # (B, K)
-    there = (recent > 0).to(content.dtype)
-    age = there.flip(1).cumsum(1).flip(1) - 1.0  # (B, K), 0 is the latest
-    weight = there * DECAY ** age.clamp(min=0.0)
-    weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
-    cosines = torch.matmul(functional.embedding(recent, content), content.T)  # (B, K, m)
-    total = torch.matmul(weight[:, None], torch.exp(cosines / SOFTNESS))[:, 0]  # (B, m)
-    read = there.sum(1, keepdim=True) > 0
-    return torch.where(read, SOFTNESS * torch.log(total.clamp(min=1e-30)), 0.0)
-
-
-def rows_at_once(n_items: int) -> int:
-    """Users whose likeness is computed at a time."""
-    return max(1, BLOCK_BYTES // (4 * READ * n_items))
+    place = present.long().cumsum(1)  # (B, L), 1 is the first item
+    age = place[:, :, None] - place[:, None, :]  # (B, L, L) query, key
+    counts = (age >= 0) & present[:, None, :]
+    age = age.clamp(min=0).to(content.dtype)
+    total = torch.zeros_like(counts, dtype=content.dtype)
+    for decay in DECAYS:
+        weight = torch.where(counts, decay**age, 0.0)  # (B, L, L)
+        total = total + weight / weight.sum(2, keepdim=True).clamp(min=1e-6)
+    return functional.pad(torch.bmm(total / len(DECAYS), content), (0, 0, 1, 0))

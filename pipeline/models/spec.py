@@ -72,8 +72,8 @@ class ModelSpec:
         return tuple(name for name, _ in self.domains)
 
     @property
-    def vector_width(self) -> int:
-        """Of the item vectors outside of training: with a likeness in content, content stands behind."""
+    def score_width(self) -> int:
+        """Of the item vectors and states whose products are scores, outside of training."""
         return self.width + (sum(width for _, width in self.modalities) if self.similarity else 0)
 
     def for_domains(self, *domains: tuple[str, int]) -> ModelSpec:

@@ -36,7 +36,7 @@ class Params(TrainingParams):
     dropout: float = Field(default=0.1, ge=0, lt=1, description="on embeddings and layers")
     id_dropout: float = Field(default=0.1, ge=0, lt=1, description="chance that an item is trained by content alone")
     similarity: bool = Field(
-        default=True, description="keep the teacher's likeness in content; item vectors are wider by the content's"
+        default=False, description="keep the teacher's likeness in content; item vectors are wider by the content's"
     )
     table: Literal["factors", "codes", "int8", "content"] = Field(
         default="factors", description="how ID vectors are kept: pipeline/models/item_table.py"

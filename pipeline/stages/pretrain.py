@@ -83,7 +83,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
-    from pipeline.training.similarity import ROWS, WHILE_TRAINING, choose_similarity
+    from pipeline.training.similarity import WHILE_TRAINING, choose_similarity
     from pipeline.training.warm_start import UP_TO, continue_from, fetch, learned_up_to, to_replay, write_items
     from pipeline.training.weights import save_model, write_history
 
@@ -156,7 +156,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         sequences = to_replay(domains, start, params.replay, params.seed)
     loss = NextItem(domains, params.full_softmax_items, params.sampled_items, params.gbce)
     history = fit(model, sequences, loss, validation, plan, job.scratch / "pretrain")
-    choose_similarity("pretrain", model, Validation(domains, ROWS, params.seed))
+    choose_similarity("pretrain", model, validation)
     out = outputs["models/backbone"]
     about = {"stage": "pretrain", "seed": params.seed, UP_TO: learned_up_to(domains), "start": params.start}
     save_model(out, model, about)

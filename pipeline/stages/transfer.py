@@ -42,7 +42,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
-    from pipeline.training.similarity import ROWS, choose_similarity
+    from pipeline.training.similarity import choose_similarity
     from pipeline.training.weights import load_model, save_model, write_history
 
     assert job.target is not None
@@ -74,7 +74,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     loss = NextItem([more], params.full_softmax_items, params.sampled_items, params.gbce)
     plan = params.plan(name, judge_start=True)
     history = fit(model, [training], loss, validation, plan, job.scratch / "transfer")
-    choose_similarity(name, model, Validation([domain], ROWS, params.seed))
+    choose_similarity(name, model, validation)
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
     found, figures = found_line(model.n_parameters, history)

@@ -127,6 +127,5 @@ def states_and_vectors(
     )  # (B, 1 + L, D)
     wanted = torch.from_numpy(np.flatnonzero(batch.targets)).to(device)
     # an item's column is its place: all but the padding where the candidates are complete
-    learned = vectors[:, : model.spec.width]
-    chosen = learned[1:] if candidates.complete else learned.index_select(0, columns)
+    chosen = vectors[1:] if candidates.complete else vectors.index_select(0, columns)
     return states.flatten(0, 1).index_select(0, wanted), chosen

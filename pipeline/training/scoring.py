@@ -11,8 +11,7 @@ from pipeline.data.sequences import Array
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import Requests, rank_holdout
 from pipeline.models.padding import left_padded
-from pipeline.models.recommender import SequentialRecommender, scores_of
-from pipeline.models.similarity import rows_at_once
+from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 from pipeline.training.randomness import generator
 
@@ -31,12 +30,11 @@ class ModelScorer:
     @torch.inference_mode()
     def scores(self, requests: Requests) -> Array:
         """float32 [B, n_items + 1]."""
-        spec = self._model.spec
         order = np.argsort([len(history) for history in requests.histories], kind="stable")
-        states = torch.empty(len(requests), spec.width, device=self._vectors.device)
+        states = torch.empty(len(requests), self._vectors.shape[1], device=self._vectors.device)
         for start in range(0, len(order), ENCODE_ROWS):
             rows = order[start : start + ENCODE_ROWS]
-            history = left_padded([requests.histories[row] for row in rows], spec.max_length)
+            history = left_padded([requests.histories[row] for row in rows], self._model.spec.max_length)
             users = torch.from_numpy(requests.users[rows].astype(np.int64)).to(states.device)
             encoded = self._model.states(
                 self._domain.name,
@@ -46,17 +44,7 @@ class ModelScorer:
                 self._domain.profile_attributes[users],
             )
             states[torch.from_numpy(rows).to(states.device)] = encoded[:, -1]
-        if not spec.similarity:
-            return (states @ self._vectors.T).cpu().numpy()
-        scores = torch.empty(len(requests), len(self._vectors), device=states.device)
-        at_once = rows_at_once(len(self._vectors))
-        for start in range(0, len(order), at_once):
-            rows = order[start : start + at_once]  # of like length
-            history = left_padded([requests.histories[row] for row in rows], spec.max_length)
-            where = torch.from_numpy(rows).to(states.device)
-            read = torch.from_numpy(history).to(states.device)
-            scores[where] = scores_of(spec, states[where], self._vectors, read)
-        return scores.cpu().numpy()
+        return (states @ self._vectors.T).cpu().numpy()
 
 
 class Validation:

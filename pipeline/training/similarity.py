@@ -11,17 +11,7 @@ from pipeline.models.recommender import SequentialRecommender
 log = logging.getLogger(__name__)
 
 WHILE_TRAINING = 4.0  # the weight that epochs are compared with; the best one varies little from epoch to epoch
-ROWS = 20_000  # validation rows of a domain to choose by: on 5,000 neighbouring weights differ by less than chance
-WEIGHTS = (
-    0.0,
-    2.0,
-    3.0,
-    4.0,
-    5.0,
-    6.0,
-    8.0,
-    11.0,
-)  # one peak: the walk up from `WHILE_TRAINING` ends at the first loss
+WEIGHTS = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 16.0)  # one peak: the walk up from `WHILE_TRAINING` ends at the first loss
 
 
 def choose_similarity(
