@@ -1,4 +1,4 @@
-"""Training sets for benchmarks, straight from tables: no snapshot, no contracts, no Feast, texts hashed.
+"""Training sets for benchmarks, straight from tables: no snapshot, no contracts, no Feast, texts hashed unless asked.
 
 Leave-one-out. Users and items have attributes and no point-in-time features, so that a set is written in seconds.
 """
@@ -16,7 +16,7 @@ import polars as pl
 from pipeline.data.indexing import index_rows, training_sequences
 from pipeline.data.sequences import write_sequences
 from pipeline.data.splits import holdout_table, split_leave_one_out
-from pipeline.features.encoders import Hashing
+from pipeline.features.encoders import Encoder, Hashing
 from pipeline.features.item_vectors import distinct_texts, gathered, text_rows
 from pipeline.features.whitening import fit_whitening, write_whitening
 from pipeline.training.randomness import generator
@@ -43,13 +43,20 @@ class Shop:
     share: float = 1.0
 
 
-def write_training_set(root: Path, shops: Mapping[str, Shop], seed: int) -> Path:
-    """Write `training/` and `vectors/` under `root`, as the stages read them; returns `root`."""
+def write_training_set(
+    root: Path, shops: Mapping[str, Shop], seed: int, encoder: Encoder | None = None, width: int = WIDTH
+) -> Path:
+    """Write `training/` and `vectors/` under `root`, as the stages read them; returns `root`.
+
+    Args:
+        encoder: of the texts; None hashes them.
+        width: of the text vectors.
+    """
     items = {name: shop.items.sort("item_id") for name, shop in shops.items()}
     events = sorted({event for shop in shops.values() for event in shop.interactions["event"].unique()})
     for name, shop in shops.items():
         _write_shop(root / "training" / name, name, shop, items[name], events, seed)
-    _write_vectors(root / "vectors", items)
+    _write_vectors(root / "vectors", items, encoder or Hashing(), width)
     roles = {name: list(shop.roles) for name, shop in shops.items()}
     about = {
         "name": "benchmark", "project": "benchmark", "pseudonyms": "public", "clock": "order",
@@ -97,17 +104,16 @@ def _write_shop(folder: Path, name: str, shop: Shop, items: pl.DataFrame, events
     told.select("user_id", "attributes").write_parquet(folder / "users.parquet")
 
 
-def _write_vectors(folder: Path, items: Mapping[str, pl.DataFrame]) -> None:
+def _write_vectors(folder: Path, items: Mapping[str, pl.DataFrame], encoder: Encoder, width: int) -> None:
     texts = distinct_texts(items)
-    encoder = Hashing()
     raw = np.zeros((len(texts), encoder.width), dtype=np.float32)
     for places, vectors in encoder.encode(texts):
         raw[places] = vectors
-    whitening = fit_whitening(raw, WIDTH)
+    whitening = fit_whitening(raw, width)
     white = whitening(raw)
     for name, table in items.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         np.save(folder / name / "text.npy", gathered(white, text_rows(table, texts)))
     write_whitening(folder, whitening)
-    about = {"encoder": encoder.identity, "modalities": {"text": WIDTH}}
+    about = {"encoder": encoder.identity, "modalities": {"text": width}}
     (folder / "vectors.json").write_text(json.dumps(about))

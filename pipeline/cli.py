@@ -19,6 +19,7 @@ from pipeline.serving.commands import serve
 from pipeline.simulation.commands import simulate
 from pipeline.stack.commands import doctor, down, status, up
 from pipeline.sweep.commands import app as compress
+from pipeline.transfer.commands import app as experiment
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Nightly retraining for recommenders.")
 workspace = typer.Typer(no_args_is_help=True, help="A run's workspace, as the orchestrator opens, works and closes it.")
@@ -28,6 +29,7 @@ app.add_typer(feedback, name="feedback")
 app.add_typer(models, name="models")
 app.add_typer(lineage, name="lineage")
 app.add_typer(compress, name="compress")
+app.add_typer(experiment, name="experiment")
 for command in (up, down, status, doctor, serve, simulate):
     app.command()(command)
 

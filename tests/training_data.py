@@ -36,7 +36,7 @@ ALSO = {"augment": ["reports/augmentation"], "distill": ["reports/distillation"]
 SHORT = {
     "pretrain": {"epochs": 6, "width": 32, "batch_users": 32, "attribute_buckets": 512, "profile_buckets": 64},
     "augment": {"source_steps": 20, "target_steps": 20, "adversarial_steps": 4, "look_every": 2, "epochs": 2},
-    "transfer": {"epochs": 4, "batch_users": 32},
+    "transfer": {"epochs": 4, "batch_users": 32, "arms": ["whole"]},
     "distill": {"epochs": 12, "width": 16, "id_width": 4, "attribute_buckets": 128, "profile_buckets": 16},
     "prune": {"recovery_epochs": 3},
     "evaluate": {"bootstrap_samples": 200},

@@ -39,6 +39,7 @@ class NewItemEncoder:
         self._modalities = {name: int(width) for name, width in spec["modalities"]}
         self._buckets: int = spec["attribute_buckets"]
         self._n_features = len(spec["item_features"])
+        self._reads_features = "features" in {given.name for given in self._session.get_inputs()}
         self._whitening = read_whitening(folder)
 
     def __call__(
@@ -68,7 +69,8 @@ class NewItemEncoder:
             vectors = given.get(name)
             inputs[name + VECTOR] = np.zeros((n, width)) if vectors is None else _shaped(vectors, (n, width), name)
         if self._n_features:
-            inputs["features"] = _shaped(features, (n, self._n_features), "features")
+            shaped = _shaped(features, (n, self._n_features), "features")
+            inputs |= {"features": shaped} if self._reads_features else {}
         if n == 0:
             return np.zeros((0, int(self._session.get_outputs()[0].shape[1])), dtype=np.float32)
         inputs = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in inputs.items()}

@@ -3,7 +3,13 @@
     item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  F · item features  +  ID vector
 
 The modalities may pass gates (pipeline/models/fusion.py). The ID vector is dropped whole at random in training, so that
-content alone has to rank too; an item outside of training has none.
+content alone has to rank too; an item outside of training has none. Its features are of a range that none in training
+has (never taken, by nobody), so a model that has been calibrated for new items (`spec.newcomer`,
+pipeline/transfer/newcomers.py) reads it as
+
+    item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  newcomer
+
+with one vector in the place of features and ID.
 """
 
 from __future__ import annotations
@@ -51,7 +57,13 @@ class Catalogue:
 
 
 class ItemEncoder(nn.Module):
-    """Vectors for any items of a catalogue."""
+    """Vectors for any items of a catalogue.
+
+    Attributes:
+        newcomer: float32 [width], see above; None in a model that was not calibrated.
+    """
+
+    newcomer: Tensor | None
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -69,6 +81,7 @@ class ItemEncoder(nn.Module):
         self.ids = id_table(spec, sum(sizes))
         low_rank = self.ids is not None and spec.id_width < spec.width
         self.up = nn.Linear(spec.id_width, spec.width, bias=False) if low_rank else None
+        self.register_buffer("newcomer", torch.zeros(spec.width) if spec.newcomer else None)
         self._start()
 
     def _start(self) -> None:
@@ -113,24 +126,21 @@ class ItemEncoder(nn.Module):
         """
         every = slice(None) if items is None else items
         indices = torch.arange(len(catalogue.trained), device=catalogue.device) if items is None else items  # (m,)
+        has_id = catalogue.trained[every]  # (m,)
+        if self.training and self.id_dropout > 0 and self.ids is not None:
+            # Not rescaled: a dropped item must look exactly like one that never had an ID.
+            has_id = has_id & (torch.rand(len(indices), device=indices.device) >= self.id_dropout)
         vectors = functional.embedding_bag(
             catalogue.attributes[every], self.attributes.weight, mode="mean", padding_idx=0
         )  # (m, D)
         if self.content:
             vectors = vectors + self.fused({name: catalogue.content[name][every] for name in self.content})
         if self.features.in_features:
-            vectors = vectors + self.features(catalogue.features[every])
+            features = self.features(catalogue.features[every])
+            vectors = vectors + (features if self.newcomer is None else features * has_id[:, None])
         if self.ids is not None:
-            vectors = vectors + self._identity(domain, catalogue, every, indices)
+            identity = self.ids(self.first_row[domain] + indices) * has_id[:, None]  # (m, id_width)
+            vectors = vectors + (identity if self.up is None else self.up(identity))
+        if self.newcomer is not None:
+            vectors = vectors + self.newcomer * ~has_id[:, None]
         return vectors * (indices > 0)[:, None]
-
-    def _identity(self, domain: str, catalogue: Catalogue, every: slice | Tensor, indices: Tensor) -> Tensor:
-        """What the ID vectors add, float32 [m, width]."""
-        assert self.ids is not None
-        identity = self.ids(self.first_row[domain] + indices)  # (m, id_width)
-        keeps_id = catalogue.trained[every]  # (m,)
-        if self.training and self.id_dropout > 0:
-            # Not rescaled: a dropped item must look exactly like one that never had an ID.
-            keeps_id = keeps_id & (torch.rand(len(indices), device=indices.device) >= self.id_dropout)
-        identity = identity * keeps_id[:, None]
-        return identity if self.up is None else self.up(identity)

@@ -41,6 +41,7 @@ class ModelSpec:
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
         fusion: of an item's content vectors: sum or gates (pipeline/models/fusion.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
+        newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
     """
 
     width: int
@@ -65,6 +66,7 @@ class ModelSpec:
     residual_gates: bool = False
     fusion: str = SUM
     similarity: float = 0.0
+    newcomer: bool = False
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -115,6 +117,7 @@ class ModelSpec:
             residual_gates=values.get("residual_gates", False),
             fusion=values.get("fusion", SUM),
             similarity=values.get("similarity", 0.0),
+            newcomer=values.get("newcomer", False),
         )
 
 

@@ -21,7 +21,9 @@ class Line:
     intervals: Sequence[tuple[float, float]] | None = None
 
 
-def chart(title: str, days: Sequence[str], lines: Sequence[Line], marks: Sequence[str], top: float) -> str:
+def chart(
+    title: str, days: Sequence[str], lines: Sequence[Line], marks: Sequence[str], top: float, by: str = "day"
+) -> str:
     """The drawing.
 
     Args:
@@ -29,6 +31,7 @@ def chart(title: str, days: Sequence[str], lines: Sequence[Line], marks: Sequenc
         lines: what is drawn, the last one on top.
         marks: a word above each day (the version that was promoted the night before), "" for none.
         top: where the axis ends; it begins at 0.
+        by: what stands below the axis, for readers of the page who cannot see it.
     """
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     pitch = width / max(1, len(days))
@@ -73,5 +76,5 @@ def chart(title: str, days: Sequence[str], lines: Sequence[Line], marks: Sequenc
         drawn.append("</g>")
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
-        f' aria-label="{escape(title)} by day">{"".join(drawn)}</svg></figure>'
+        f' aria-label="{escape(title)} by {escape(by)}">{"".join(drawn)}</svg></figure>'
     )

@@ -115,7 +115,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             validation=Validation([opened], params.validation_users, params.seed),
             plan=params.plan(name),
             scratch=job.scratch,
-            codes_from=said.vectors,
+            codes_from=said.vectors[:, : teacher.spec.width],
             rounds=whose == "student" and params.table == INT8,
         )
 
@@ -184,6 +184,7 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         profile_buckets=params.profile_buckets,
         dropout=params.dropout,
         id_dropout=params.id_dropout,
+        newcomer=False,  # what the teacher was calibrated to, the student learns from its opinions
         similarity=teacher.similarity if params.similarity else 0.0,
         # bytes are made of floats, after training
         table=FACTORS if params.table == INT8 else params.table,

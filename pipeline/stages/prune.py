@@ -2,8 +2,8 @@
 
     warmstart stage prune --target harbour
 
-Recovery is distillation from the teacher, or from the dense student. The exported graph is checked against torch
-before it is published.
+Recovery is distillation from the teacher, or from the dense student; then new items are set among the others
+(pipeline/transfer/newcomers.py). The exported graph is checked against torch before it is published.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ class Params(StageParams):
     )
     keep: float = Field(default=0.5, gt=0, le=1, description="share of all parameters or operations that stays")
     importance: Literal["taylor", "activation"] = Field(default="taylor", description="what tells an important unit")
+    masked: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the layers' weights that is zeroed one by one, by size, before the last recovery and "
+        "left out of the exported file; a smaller file above 0.67, never a faster model",
+    )
     rounds: int = Field(default=1, ge=1, description="of removal and recovery; more are gentler")
     recover_from: Literal["student", "teacher"] = Field(default="teacher", description="whose opinion recovery learns")
     recovery_epochs: int = Field(ge=0, description="passes of recovery at most, of all rounds together")
@@ -60,6 +67,12 @@ class Params(StageParams):
     )
     sampled_items: int = Field(default=2048, ge=1, description="uniform draws per batch for larger catalogues")
     validation_users: int = Field(default=5000, ge=1, description="validation rows that are ranked")
+    newcomer_loss: float | None = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="share of NDCG@10 that new items may cost the others; null: not set",
+    )
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
     rows: Literal["float32", "int8", "int4"] = Field(default="float32", description="the exported catalogue's numbers")
     linears: Literal["float32", "int8"] = Field(default="float32", description="the exported trunk's weights")
@@ -69,11 +82,12 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Make the served model.
 
     Raises:
-        BadConfiguration: a layer would keep no head or no channel, the target cannot be reached, rounded to bytes the
-            model would answer otherwise, or the loss became NaN.
+        BadConfiguration: a layer would keep no head or no channel, the target cannot be reached, masks are asked for in
+            bytes, rounded to bytes the model would answer otherwise, or the loss became NaN.
     """
     from pipeline.compression.distill import Lessons, Taught
     from pipeline.compression.importance import activation_importance, taylor_importance
+    from pipeline.compression.masks import zero_smallest
     from pipeline.compression.prune import CannotPrune, Removed
     from pipeline.compression.rounds import prune_in_rounds
     from pipeline.compression.served_folder import Export, write_served
@@ -87,9 +101,15 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
     from pipeline.training.weights import load_model, weights_hash, write_history
+    from pipeline.transfer.newcomers import calibrated
 
     assert job.target is not None
     name, out = f"prune@{job.target}", outputs["models/served"]
+    if params.masked and params.linears != "float32":
+        raise BadConfiguration(
+            f"prune.masked is {params.masked:g} and prune.linears is {params.linears}: only float32 weights are kept "
+            "without their zeros; set prune.masked to 0 or prune.linears to float32"
+        )
     dense = load_model(inputs["models/student"])
     device = make_deterministic(job.threads, dense.spec.width)
     dense = dense.to(device)
@@ -97,6 +117,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     domain = open_domain(data, inputs["data/item_vectors"], dense.spec, device)
     history: list[dict[str, float]] = []
     columns: tuple[int, ...] = ()
+    noticed: dict[str, float] = {}  # of new items
     if len(data.items) == 0:
         removed = [Removed((), ()) for _ in dense.spec.layers]
         model, why = dense, f"; {job.target} has no training interactions to calibrate with: nothing is removed"
@@ -108,6 +129,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         validation = Validation([domain], params.validation_users, params.seed)
 
         def recover(pruned: SequentialRecommender, round_: int) -> list[dict[str, Any]]:
+            if params.masked and round_ == params.rounds:
+                zero_smallest(pruned, params.masked)
             plan, scratch = _plan(name, params, round_), job.scratch / f"prune-{round_}"
             return fit(pruned, [domain.training], loss, validation, plan, scratch) if plan else []
 
@@ -125,6 +148,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         except CannotPrune as error:
             raise BadConfiguration(f"{name}: {error}; raise {_what_to_raise(params)}") from error
         why = ""
+    if params.newcomer_loss is not None and len(data.items):
+        model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
+        why += f"; {newcomers.sentence}" if newcomers else ""
+        noticed = newcomers.figures if newcomers else {}
     about = {
         "stage": "prune",
         "target": job.target,
@@ -132,15 +159,19 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "serving": what_a_server_knows(inputs["data/training"], inputs["data/item_vectors"]),
     }
     (out / "removed_channels.json").write_text(
-        json.dumps({"layers": [asdict(layer) for layer in removed], "id_columns": columns}, sort_keys=True) + "\n",
+        json.dumps(
+            {"layers": [asdict(layer) for layer in removed], "id_columns": columns, "masked": params.masked},
+            sort_keys=True,
+        )
+        + "\n",
         "utf-8",
     )
     write_history(out, history)
-    wish = Export(params.top_k, params.rows, params.linears)
+    wish = Export(params.top_k, params.rows, params.linears, sparse=params.masked > 0)
     metadata = {"domain": job.target, "protocol": data.protocol, "student_sha256": weights_hash(dense)}
     found, metrics = found_line(model.n_parameters, history)
     exported, figures = write_served(model, domain, wish, out, inputs["data/item_vectors"], about, metadata)
-    return Summary(f"{found}, {exported}{why}", {**metrics, **figures})
+    return Summary(f"{found}, {exported}{why}", {**metrics, **noticed, **figures})
 
 
 def what_a_server_knows(training: Path, item_vectors: Path) -> dict[str, Any]:

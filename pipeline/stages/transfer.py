@@ -2,28 +2,34 @@
 
     warmstart stage transfer --target harbour
 
-Shared parts start from the backbone, ID vectors are the target's own. A target without a single interaction keeps the
-backbone as it is: its items are ranked by content, its users by profile (zero-shot). Sequences that `augment` feeds in
-train beside the real ones; validation is real.
+Shared parts start from the backbone, ID vectors are the target's own. `transfer.arms` names the ways to fine-tune that
+are tried (pipeline/transfer/strategies.py); with `scratch` among them the backbone has to show that it helps, and
+where it does not, what was trained from nothing is kept. A target without a single interaction keeps the backbone as
+it is: its items are ranked by content, its users by profile (zero-shot). At the end new items are set among the others
+(pipeline/transfer/newcomers.py). Sequences that `augment` feeds in train beside
+the real ones; validation is real.
 """
 
 from __future__ import annotations
 
 import logging
-
-from pydantic import Field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.runs.contract import Folders, Job, Summary
-from pipeline.training.plan import LossParams
+from pipeline.transfer.params import TransferParams
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.models.spec import ModelSpec
+    from pipeline.training.domains import Domain
 
 log = logging.getLogger(__name__)
 
 
-class Params(LossParams):
+class Params(TransferParams):
     """Parameters of fine-tuning."""
-
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="on embeddings and layers")
-    id_dropout: float = Field(default=0.2, ge=0, lt=1, description="chance that an item is trained by content alone")
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
@@ -37,13 +43,15 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.data.training_set import load_domain
     from pipeline.models.inherit import adapted
     from pipeline.training.domains import open_domain
-    from pipeline.training.loop import fit
-    from pipeline.training.next_item import NextItem
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
     from pipeline.training.similarity import choose_similarity
     from pipeline.training.weights import load_model, save_model, write_history
+    from pipeline.transfer.arms import FineTuning
+    from pipeline.transfer.choosing import choose
+    from pipeline.transfer.newcomers import calibrated
+    from pipeline.transfer.params import SCRATCH
 
     assert job.target is not None
     backbone = load_model(inputs["models/backbone"])
@@ -52,15 +60,17 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     data = load_domain(inputs["data/training"], job.target)
     domain = open_domain(data, inputs["data/item_vectors"], backbone.spec, device)
     name = f"transfer@{job.target}"
-    seed_torch(params.seed, name, "weights")
-    model = adapted(backbone, domain.shape, params.dropout, params.id_dropout).to(device)
     out = outputs["models/teacher"]
-    about: dict[str, str | int] = {"stage": "transfer", "target": job.target, "seed": params.seed}
+    about: dict[str, Any] = {"stage": "transfer", "target": job.target, "seed": params.seed}
     validation = Validation([domain], params.validation_users, params.seed)
     if len(data.items) == 0:
+        seed_torch(params.seed, name, "weights")
+        model = adapted(backbone, domain.shape, params.dropout, params.id_dropout).to(device)
         save_model(out, model, {**about, "zero_shot": True})
         write_history(out, [])
         found = f"{job.target} has no training interactions: zero-shot, the teacher is the backbone as it is"
+        if nothing_known(domain):
+            found += "; no item has a vector or an attribute, so all of them score alike"
         return Summary(found, {"parameters": model.n_parameters, "epochs": 0})
     log.info(
         "%s: %s interactions of %s users, %s validation rows",
@@ -71,14 +81,52 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         about["synthetic_rows"] = len(rows.items)
         log.info("%s: %s made sequences beside them", name, f"{len(rows):,}")
     more, training = mixed(domain, rows)
-    loss = NextItem([more], params.full_softmax_items, params.sampled_items, params.gbce)
+    sources = sources_of(inputs, job.target, backbone.spec, device) if params.replay else []
     plan = params.plan(name, judge_start=True)
-    history = fit(model, [training], loss, validation, plan, job.scratch / "transfer")
+    tuning = FineTuning(backbone, more, training, sources, validation, params, plan)
+    arms = params.arms if validation.n_rows else params.arms[:1]
+    trained = {arm: tuning.train(arm, job.scratch / "transfer") for arm in arms}
+    shares: dict[str, float] = {}
+    for arm in [arm for arm in arms if params.fuse and arm != SCRATCH]:
+        mixed_with_backbone, shares[arm] = tuning.fuse(trained[arm][0])
+        trained[arm] = mixed_with_backbone, trained[arm][1]
+    judged = {arm: next(iter(validation.per_user(model)), None) for arm, (model, _) in trained.items()}
+    choice = choose(judged, params.confidence, params.seed)
+    log.info("%s: %s", name, choice.sentence)
+    model, history = trained[choice.kept]
+    about |= choice.about | ({"fused": shares[choice.kept]} if choice.kept in shares else {})
     choose_similarity(name, model, validation)
+    newcomers = None
+    if params.newcomer_loss is not None:
+        model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
     found, figures = found_line(model.n_parameters, history)
+    if len(params.arms) > 1:
+        found += f"; {choice.sentence}"
+        figures |= choice.figures
+    if choice.kept in shares:
+        found += f"; {shares[choice.kept]:.0%} of it, the rest the backbone"
+    if newcomers is not None:
+        found += f"; {newcomers.sentence}"
+        figures |= newcomers.figures
     if rows is not None:
         found += f"; {len(rows.items):,} made rows beside the real ones"
         figures["synthetic_rows"] = len(rows.items)
     return Summary(found, figures)
+
+
+def sources_of(inputs: Folders, target: str, spec: ModelSpec, device: torch.device) -> list[Domain]:
+    """The sources but the target itself, opened for the backbone."""
+    from pipeline.data.training_set import load_dataset, load_domain
+    from pipeline.training.domains import open_domain
+
+    training: Path = inputs["data/training"]
+    names = [name for name in spec.domain_names if name != target and name in load_dataset(training)["domains"]]
+    return [open_domain(load_domain(training, name), inputs["data/item_vectors"], spec, device) for name in names]
+
+
+def nothing_known(domain: Domain) -> bool:
+    """No item has anything that a backbone could have learned about."""
+    known = (*domain.catalogue.content.values(), domain.catalogue.attributes)
+    return not any(bool(table.any()) for table in known)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.data.sequences import Array
+from pipeline.data.training_set import Holdout
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import Requests, rank_holdout
 from pipeline.models.padding import left_padded
@@ -30,6 +32,11 @@ class ModelScorer:
     @torch.inference_mode()
     def scores(self, requests: Requests) -> Array:
         """float32 [B, n_items + 1]."""
+        return (self.states(requests) @ self._vectors.T).cpu().numpy()
+
+    @torch.inference_mode()
+    def states(self, requests: Requests) -> Tensor:
+        """float32 [B, D], after each history."""
         order = np.argsort([len(history) for history in requests.histories], kind="stable")
         states = torch.empty(len(requests), self._vectors.shape[1], device=self._vectors.device)
         for start in range(0, len(order), ENCODE_ROWS):
@@ -44,7 +51,16 @@ class ModelScorer:
                 self._domain.profile_attributes[users],
             )
             states[torch.from_numpy(rows).to(states.device)] = encoded[:, -1]
-        return (states @ self._vectors.T).cpu().numpy()
+        return states
+
+
+def validation_rows(domain: Domain, limit: int, seed: int) -> tuple[Holdout, Array]:
+    """The validation split, and which of its rows are ranked: all, or `limit` of them, drawn once and for all."""
+    holdout = domain.data.holdout("validation")
+    rows = np.arange(len(holdout))
+    if len(rows) > limit:  # epochs are compared on the same rows
+        rows = np.sort(generator(seed, "validation", domain.name).choice(rows, limit, replace=False))
+    return holdout, rows
 
 
 class Validation:
@@ -53,11 +69,7 @@ class Validation:
     def __init__(self, domains: Sequence[Domain], limit: int, seed: int) -> None:
         self._held = []
         for domain in domains:
-            holdout = domain.data.holdout("validation")
-            rows = np.arange(len(holdout))
-            if len(rows) > limit:  # drawn once and for all: epochs are compared on the same rows
-                draws = generator(seed, "validation", domain.name)
-                rows = np.sort(draws.choice(len(rows), limit, replace=False))
+            holdout, rows = validation_rows(domain, limit, seed)
             if len(rows):
                 self._held.append((domain, holdout, rows))
 

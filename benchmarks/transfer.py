@@ -1,0 +1,297 @@
+"""`make bench-transfer`: does what was learned elsewhere help, how is it best brought, and what of new items?
+
+* `world`: three worlds (`world:small`), target harbour with 10 % and with all of its users, sources metro and valley;
+* `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources 4,000 users each of sports2014 and games2018 who
+  are no users of beauty2014;
+* `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
+
+`gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
+users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth.
+`cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
+`warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
+`…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
+bootstraps over users, paired. Leave-one-out, texts hashed (`beauty.cold`: MiniLM, 256 wide), no Feast features.
+
+Every arm is kept in `$WARMSTART_HOME/bench/transfer/`, not run again (`--again` forgets them). `world-table/page.html`
+there has all arms, parts and shares. Raw files of real data are found in `$WARMSTART_DATA` (../shared/data without it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["POLARS_MAX_THREADS"] = "1"
+
+import numpy as np
+import polars as pl
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from figures import Figure, write_figures
+from training_sets import WIDTH, Shop, write_training_set
+
+from pipeline.augmentation.parts import ALL
+from pipeline.data.adapters import amazon
+from pipeline.data.training_set import load_domain
+from pipeline.data.world.generate import generate
+from pipeline.data.world.params import WorldParams
+from pipeline.evaluation.baselines import fit_baselines
+from pipeline.evaluation.metrics import hit_rate, ndcg
+from pipeline.evaluation.ranking import Requests, rank_holdout
+from pipeline.features.encoders import Encoder, encoder_named
+from pipeline.runs.attempt import write_json
+from pipeline.runs.contract import Job
+from pipeline.runs.parameters import read_params
+from pipeline.settings import CHECKOUT, Settings
+from pipeline.stages import pretrain
+from pipeline.training.domains import content_vectors, open_domain
+from pipeline.training.randomness import generator
+from pipeline.training.scoring import ModelScorer
+from pipeline.training.weights import load_model
+from pipeline.transfer.experiment import ORACLE, Experiment, Outcome
+from pipeline.transfer.newcomers import calibrated
+from pipeline.transfer.outcome import PICKED, gain, page, pooled, table, with_picked
+from pipeline.transfer.params import SCRATCH, TransferParams
+from pipeline.transfer.thinning import without_items
+
+WORLDS = (1, 2, 3)
+SOURCE_USERS = 4000
+FEW = "users with 5 interactions"
+REMOVED = 0.1
+DONE = "done"
+
+
+def main() -> None:
+    """Run what is not done yet, and write the figures of what is there."""
+    words = argparse.ArgumentParser(description="Transfer, and items new to everyone.")
+    words.add_argument("--only", nargs="*", help="parts: world-1 …, beauty, world.cold, beauty.cold")
+    words.add_argument("--again", action="store_true", help="forget what is there")
+    asked = words.parse_args()
+    logging.basicConfig(level="WARNING")
+    logging.getLogger("pipeline.transfer").setLevel("INFO")
+    kept = Settings().home / "bench" / "transfer"
+    if asked.again:
+        shutil.rmtree(kept, ignore_errors=True)
+    raw = Path(os.environ.get("WARMSTART_DATA", CHECKOUT.parent / "shared" / "data")) / "amazon"
+    parts: dict[str, Callable[[], Any]] = {
+        f"world-{seed}": lambda seed=seed: world(kept / f"world-{seed}", seed) for seed in WORLDS
+    }
+    parts |= {"beauty": lambda: beauty(kept / "beauty", raw), "world.cold": lambda: world_cold(kept / "world.cold")}
+    parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
+    for name, run in parts.items():
+        if (asked.only and name not in asked.only) or (kept / f"{name}.json").exists():
+            continue
+        if name.startswith("beauty") and not raw.exists():
+            print(f"{name} is left out: {raw} is not there", flush=True)
+            continue
+        write_json(kept / f"{name}.json", run())
+        print(name, "done", flush=True)
+    done = {path.stem: json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))}
+    write_figures("transfer", figures(done, kept))
+
+
+def world(root: Path, seed: int) -> list[Outcome]:
+    """A small target beside two sources."""
+    shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
+    prepare(root, shops, seed, {"epochs": 8})
+    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000)
+
+
+def beauty(root: Path, raw: Path) -> list[Outcome]:
+    """A shop of which few users are known."""
+    sources = ("sports2014", "games2018")
+    tables = amazon_tables(root, raw, [*sources], ["beauty2014"])
+    shops = {}
+    for name, (visits, items) in tables.items():
+        if name in sources:
+            users = visits["user_id"].unique().sort()
+            drawn = generator(7, "users", name).choice(users.len(), SOURCE_USERS, replace=False)
+            visits = visits.join(users.gather(np.sort(drawn)).to_frame(), on="user_id", how="semi")
+            items = items.join(visits.select("item_id").unique(), on="item_id", how="semi")
+        shops[name] = Shop(("source",) if name in sources else ("target",), visits, items)
+    prepare(root, shops, 7, {"epochs": 5})
+    changed = {"sampled_items": 1024, "validation_users": 1000}
+    return experiment(root, "beauty2014", 7, (0.01, 0.1), changed, 1500)
+
+
+def world_cold(root: Path) -> list[dict[str, float]]:
+    """Removed items of harbour, learned from with its sources; three worlds."""
+    roles: dict[str, tuple[str, ...]] = {"metro": ("source",), "valley": ("source",), "harbour": ("source", "target")}
+    return [
+        cold(root / str(seed), "harbour", world_shops(seed, roles), seed, {"epochs": 8}) for seed in WORLDS
+    ]  # fmt: skip
+
+
+def beauty_cold(root: Path, raw: Path) -> list[dict[str, float]]:
+    """Removed items of a shop of its own."""
+    visits, items = amazon_tables(root, raw, ["beauty2014"], ["beauty2014"])["beauty2014"]
+    changed = {"epochs": 5, "recency": True, "dropout": 0.3, "id_dropout": 0.0, "weight_decay": 0.1, "average": 0.99}
+    shops = {"beauty2014": Shop(("source", "target"), visits, items)}
+    return [cold(root, "beauty2014", shops, 7, changed | {"sampled_items": 1024}, encoder_named("minilm", 1), 256)]
+
+
+def cold(
+    root: Path,
+    target: str,
+    shops: Mapping[str, Shop],
+    seed: int,
+    changed: Mapping[str, Any],
+    encoder: Encoder | None = None,
+    width: int = WIDTH,
+) -> dict[str, float]:
+    """Take items out, train, set the new ones among the others, and judge both sides."""
+    import torch
+
+    if not (root / "training").exists():
+        write_training_set(root / "whole", shops, seed, encoder, width)
+        without_items(root / "whole" / "training", root / "training", target, REMOVED, seed)
+        (root / "vectors").symlink_to(root / "whole" / "vectors")
+    train_backbone(root, seed, changed)
+    model, data = load_model(root / "backbone"), load_domain(root / "training", target)
+    domain = open_domain(data, root / "vectors", model.spec, torch.device("cpu"))
+    test = data.holdout("test")
+    is_new = test.item_slice == "cold"
+    ready, about = calibrated(model, domain, 0.02, 5000, seed)
+    assert about is not None
+    scorer = ModelScorer(ready, domain)
+
+    class NeverShown:
+        def scores(self, requests: Requests) -> Any:
+            return np.where(data.in_training, scorer.scores(requests), -np.inf)
+
+    text = content_vectors(root / "vectors", data, "text", dict(model.spec.modalities)["text"])
+    knn = fit_baselines(data, text, "order", ["content-kNN"], seed)["content-kNN"]
+    ranks = {
+        name: rank_holdout(one, test, data.n_items).masked
+        for name, one in (
+            ("ours", scorer),
+            ("before", ModelScorer(model, domain)),
+            ("never", NeverShown()),
+            ("knn", knn),
+        )
+    }
+    found = {f"{name}_cold_hr10": float(hit_rate(rank[is_new], 10).mean()) for name, rank in ranks.items()}
+    found |= {f"{name}_warm_ndcg10": float(ndcg(rank[~is_new], 10).mean()) for name, rank in ranks.items()}
+    return found | {"delta": about.delta, "n_cold": int(is_new.sum()), "n_warm": int((~is_new).sum())}
+
+
+def world_shops(seed: int, roles: Mapping[str, tuple[str, ...]]) -> dict[str, Shop]:
+    """Markets of a world."""
+    markets = generate(WorldParams(size="small"), seed).markets
+    return {
+        name: Shop(role, markets[name].interactions, markets[name].items, markets[name].users)
+        for name, role in roles.items()
+    }
+
+
+def amazon_tables(
+    root: Path, raw: Path, sources: list[str], targets: list[str]
+) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+    """Interactions, with a timestamp made from the order, and items of every shop."""
+    written = root / "raw" / "dataset.yaml"
+    if not written.exists():
+        amazon.prepare(raw, root / "raw", sources, targets, drop_shared_users=sources != targets)
+    found = {}
+    for name in dict.fromkeys((*sources, *targets)):
+        visits, items = (
+            pl.read_parquet(root / "raw" / name / f"{table}.parquet") for table in ("interactions", "items")
+        )
+        visits = visits.with_columns(timestamp=pl.col("position").cast(pl.Datetime("us", "UTC")))
+        found[name] = visits, items
+    return found
+
+
+def prepare(root: Path, shops: Mapping[str, Shop], seed: int, changed: Mapping[str, Any]) -> None:
+    """A training set and a backbone."""
+    if not (root / "training" / "dataset.json").exists():
+        write_training_set(root, shops, seed)
+    train_backbone(root, seed, changed)
+
+
+def train_backbone(root: Path, seed: int, changed: Mapping[str, Any]) -> None:
+    """Pretrain under `root`, once."""
+    out = root / "backbone"
+    if (out / DONE).exists():
+        return
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    given = {**read_params(CHECKOUT / "params.yaml")["pretrain"], "validation_users": 1000, **changed, "seed": seed}
+    inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
+    pretrain.run(inputs, {"models/backbone": out}, pretrain.Params.model_validate(given), Job(root / "scratch"))
+    (out / DONE).touch()
+
+
+def experiment(
+    root: Path, target: str, seed: int, shares: Sequence[float], changed: Mapping[str, Any], limit: int
+) -> list[Outcome]:
+    """All arms and shares of one target."""
+    inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
+    inputs["models/backbone"] = root / "backbone"
+    given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "seed": seed, **changed}
+    params = TransferParams.model_validate(given)
+    return Experiment(inputs, target, params, root / "arms", limit=limit).run(shares, [seed])
+
+
+def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
+    """Every figure that the finished parts allow; the page of each target is written beside them."""
+    rows: list[Figure] = []
+    nights = {"world": [one for key, found in done.items() if key.startswith("world-") for one in found]}
+    nights |= {"beauty": done.get("beauty", [])}
+    for name, outcomes in nights.items():
+        if not outcomes:
+            continue
+        told = with_picked(outcomes)
+        told_rows = table(told)
+        write_json(kept / f"{name}-table" / "table.json", told_rows)
+        (kept / f"{name}-table" / "page.html").write_text(page(name, told, told_rows), "utf-8")
+        for share in sorted({one["share"] for one in told}):
+            here = [one for one in told if one["share"] == share]
+            full = f"{name}{round(100 * share)}"
+            rows += gains(f"{full}.gain_pct", here, ALL)
+            rows += gains(f"{full}.fewshot_gain_pct", here, FEW)
+            picked = [one["picked"] for one in here if one["arm"] == PICKED]
+            rows.append((f"{full}.picked", ", ".join(picked), ""))
+            if any(one["arm"] == ORACLE for one in here):
+                ours, best = (pooled([o for o in here if o["arm"] == arm], ALL).mean() for arm in (PICKED, ORACLE))
+                rows.append((f"{full}.share_of_oracle", float(ours / best), "x"))
+    for name in ("world", "beauty"):
+        found = done.get(f"{name}.cold")
+        if not found:
+            continue
+        mean = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+        rows += [
+            (f"{name}.cold_item_recall10", mean["ours_cold_hr10"], ""),
+            (f"{name}.cold_item_recall10_uncalibrated", mean["before_cold_hr10"], ""),
+            (f"{name}.cold_item_vs_knn", mean["ours_cold_hr10"] / mean["knn_cold_hr10"], "x"),
+            (f"{name}.warm_loss_pct", 100 * (1 - mean["ours_warm_ndcg10"] / mean["never_warm_ndcg10"]), "%"),
+            (
+                f"{name}.warm_loss_pct_uncalibrated",
+                100 * (1 - mean["before_warm_ndcg10"] / mean["never_warm_ndcg10"]),
+                "%",
+            ),
+        ]
+    return rows
+
+
+def gains(name: str, outcomes: Sequence[Outcome], part: str) -> list[Figure]:
+    """The picked arm over scratch, with its interval."""
+    ours, theirs = (pooled([one for one in outcomes if one["arm"] == arm], part) for arm in (PICKED, SCRATCH))
+    found = gain(ours, theirs) if len(ours) else (None, None, None)
+    return [
+        (name + ending, value, "%")
+        for ending, value in zip(("", "_low", "_high"), found, strict=True)
+        if value is not None
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""One arm of fine-tuning, trained: a backbone adapted to a target by a strategy, or the same shape from nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.models.inherit import adapted, inherit
+from pipeline.models.recommender import SequentialRecommender
+from pipeline.models.spec import ModelSpec
+from pipeline.training.batches import TrainingDomain
+from pipeline.training.domains import Domain
+from pipeline.training.loop import Loss, Validate, fit
+from pipeline.training.next_item import NextItem
+from pipeline.training.plan import Plan
+from pipeline.training.randomness import seed_torch
+from pipeline.transfer.adapters import adapt, fold
+from pipeline.transfer.fusion import fused
+from pipeline.transfer.nearness import Anchored, Replayed
+from pipeline.transfer.params import SCRATCH, ArmName, TransferParams
+from pipeline.transfer.strategies import PartRates
+
+log = logging.getLogger(__name__)
+
+
+class FineTuning:
+    """Everything that the arms of one target share: each takes the same steps on the same batches at most."""
+
+    def __init__(
+        self,
+        backbone: SequentialRecommender,
+        domain: Domain,
+        sequences: TrainingDomain,
+        sources: Sequence[Domain],
+        validate: Validate,
+        params: TransferParams,
+        plan: Plan,
+    ) -> None:
+        """Args:
+        backbone: on the device to train on.
+        domain: the target, with a profile for every sequence.
+        sequences: of the target.
+        sources: for replay; those without training sequences are left out.
+        validate: the figure to stop by.
+        plan: of the arms that start from the backbone.
+        """
+        self.backbone, self.domain, self.sequences, self.validate = backbone, domain, sequences, validate
+        self.sources = [source for source in sources if len(source.data.items)]
+        self.params, self.plan = params, plan
+
+    def train(self, arm: ArmName, scratch: Path) -> tuple[SequentialRecommender, list[dict[str, Any]]]:
+        """The arm's best epoch's model, for the target alone and in evaluation mode; one row an epoch.
+
+        Raises:
+            BadConfiguration: the loss became NaN.
+        """
+        params = self.params
+        log.info("%s: arm %s", self.plan.name, arm)
+        seed_torch(params.seed, self.plan.name, "weights")
+        if arm == SCRATCH:
+            spec = replace(self._shape(self.domain), dropout=params.dropout, id_dropout=params.id_dropout)
+            model = SequentialRecommender(spec).to(self._device)
+            plan = replace(self.plan, learning_rate=params.scratch_learning_rate)
+            return model, fit(model, [self.sequences], self._next_item(), self.validate, plan, scratch / arm)
+        replayed = self.sources if params.replay else []
+        model = self._started(replayed)
+        if arm == "adapters":
+            adapt(model, params.rank)
+        rates = None if arm in ("whole", "adapters") else PartRates(arm, len(model.spec.layers), params.layer_decay)
+        loss = self._loss(model, replayed)
+        history = fit(model, [self.sequences], loss, self.validate, self.plan, scratch / arm, rates)
+        if arm == "adapters":
+            fold(model)
+        return self._alone(model) if replayed else model, history
+
+    def fuse(self, model: SequentialRecommender) -> tuple[SequentialRecommender, float]:
+        """An arm that started from the backbone, mixed with it by validation, and the arm's weight in the mixture."""
+        spec = model.spec
+        start = adapted(self.backbone, self.domain.shape, spec.dropout, spec.id_dropout).to(self._device)
+        return fused(start, model, self.validate)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.domain.catalogue.device
+
+    def _shape(self, *domains: Domain) -> ModelSpec:
+        return self.backbone.spec.for_domains(*(domain.shape for domain in domains))
+
+    def _next_item(self, domains: Sequence[Domain] = ()) -> NextItem:
+        params = self.params
+        return NextItem(domains or [self.domain], params.full_softmax_items, params.sampled_items, params.gbce)
+
+    def _started(self, replayed: Sequence[Domain]) -> SequentialRecommender:
+        """The backbone with tables for the target, and for the sources that are replayed."""
+        params = self.params
+        spec = replace(self._shape(self.domain, *replayed), dropout=params.dropout, id_dropout=params.id_dropout)
+        model = SequentialRecommender(spec)
+        inherit(model, self.backbone)
+        return model.to(self._device)
+
+    def _alone(self, model: SequentialRecommender) -> SequentialRecommender:
+        """The same model without the tables of the sources."""
+        spec = model.spec
+        return adapted(model, self.domain.shape, spec.dropout, spec.id_dropout).to(self._device).eval()
+
+    def _loss(self, model: SequentialRecommender, replayed: Sequence[Domain]) -> Loss:
+        params, loss = self.params, self._next_item()
+        if not replayed and not params.l2_sp:
+            return loss
+        held: Loss = loss
+        if replayed:
+            task = self._next_item(replayed)
+            held = Replayed(held, replayed, task, params.replay, params.seed, params.batch_users)
+        return Anchored(held, model, params.l2_sp) if params.l2_sp else held

@@ -1,0 +1,75 @@
+"""`warmstart experiment transfer`: does what was learned elsewhere help a target, and how is it best brought there?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Experiments beside the nightly run: many arms, one answer.")
+
+
+@app.callback()
+def experiment() -> None:
+    """Experiments beside the nightly run: many arms, one answer."""
+
+
+@app.command()
+def transfer(
+    target: Annotated[str, typer.Option(help="domain of the training set")],
+    root: Annotated[
+        Path,
+        typer.Option(help="a run's workspace or a checkout, with data/training, data/item_vectors, models/backbone"),
+    ] = Path(),
+    shares: Annotated[str, typer.Option(help="of the target's users, separated by commas")] = "0.01,0.1,1",
+    seeds: Annotated[str, typer.Option(help="separated by commas")] = "1,2,3",
+    arms: Annotated[str, typer.Option(help="separated by commas; without it all")] = "",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="transfer.NAME=value, several by spaces")] = None,
+    out: Annotated[str, typer.Option(help="folder; without it $WARMSTART_HOME/experiments/transfer/TARGET")] = "",
+) -> None:
+    """Arms × shares × seeds on one target: table.json and report.html. Stopped, it goes on where it was."""
+    import logging
+
+    from pipeline.exit_codes import BadConfiguration
+    from pipeline.runs.attempt import write_json
+    from pipeline.runs.parameters import apply_overrides, read_params
+    from pipeline.settings import CHECKOUT, settings
+    from pipeline.transfer.experiment import ARMS, Experiment
+    from pipeline.transfer.outcome import page, sentence, table, with_picked
+    from pipeline.transfer.params import TransferParams
+
+    logging.basicConfig(level="INFO", format="%(message)s")
+    names = {"data/training": root / "data/training", "data/item_vectors": root / "data/item_vectors"}
+    inputs = names | {"models/backbone": root / "models/backbone"}
+    if absent := [name for name, path in inputs.items() if not path.is_dir()]:
+        raise BadConfiguration(
+            f"--root {root} has no {', no '.join(absent)}; give a run's workspace, or run `dvc repro pretrain` there"
+        )
+    wanted = tuple(name.strip() for name in arms.split(",") if name.strip()) or tuple(ARMS)
+    if unknown := [name for name in wanted if name not in ARMS]:
+        raise BadConfiguration(f"--arms names {', '.join(unknown)}; there are {', '.join(ARMS)}")
+    given = [word for text in overrides or [] for word in text.split()]
+    own = root / "params.yaml"
+    params = apply_overrides(read_params(own if own.exists() else CHECKOUT / "params.yaml"), given)
+    chosen = TransferParams.model_validate({**params["transfer"], "seed": params["seed"]})
+    folder = Path(out) if out else settings().home / "experiments" / "transfer" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    tried = Experiment(inputs, target, chosen, folder, wanted)
+    outcomes = with_picked(tried.run(_numbers(shares), [int(seed) for seed in _numbers(seeds)]))
+    rows = table(outcomes)
+    write_json(folder / "table.json", rows)
+    (folder / "report.html").write_text(page(target, outcomes, rows), "utf-8")
+    for share in sorted({row["share"] for row in rows}):
+        typer.echo(sentence(outcomes, rows, share))
+    typer.echo(f"written to {folder / 'report.html'}")
+
+
+def _numbers(text: str) -> list[float]:
+    from pipeline.exit_codes import BadConfiguration
+
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise BadConfiguration(f"{text!r} is no list of numbers; separate them by commas, e.g. 0.1,1") from None
+    return found

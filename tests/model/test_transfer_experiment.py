@@ -1,0 +1,155 @@
+"""`warmstart experiment transfer`: what it takes away, that it goes on where it was, and what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.augmentation.parts import ALL, parts_of
+from pipeline.cli import app
+from pipeline.data.training_set import load_domain
+from pipeline.exit_codes import BadConfiguration
+from pipeline.transfer.experiment import LONG, ZERO_SHOT, Experiment, pick
+from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
+from pipeline.transfer.params import TransferParams
+from pipeline.transfer.parts import NEW_ITEMS, with_states
+from pipeline.transfer.thinning import few_users, without_items
+
+GIVEN = {"seed": 7, "epochs": 1, "learning_rate": 0.003, "batch_users": 32}
+ARMS = ("scratch", LONG, "whole", "replay")
+
+
+@pytest.fixture(scope="module")
+def experiment(chain, tmp_path_factory) -> Experiment:
+    inputs = {"data/training": chain.root / "training", "data/item_vectors": chain.root / "vectors"}
+    inputs["models/backbone"] = chain.folder("models/backbone")
+    out = tmp_path_factory.mktemp("experiment")
+    return Experiment(inputs, "t", TransferParams.model_validate(GIVEN), out, ARMS)
+
+
+@pytest.fixture(scope="module")
+def outcomes(experiment) -> list[dict]:
+    return experiment.run((0.5, 1.0), (1,))
+
+
+def test_few_users_train_and_validate_and_every_test_user_stays(chain, data, tmp_path):
+    thin = load_domain(few_users(chain.root / "training", tmp_path / "few", "t", 0.5, 3), "t")
+    kept = np.diff(thin.offsets) > 0
+    whole = np.diff(data.offsets) > 0
+    assert 0.25 * whole.sum() < kept.sum() < 0.75 * whole.sum()
+    user = int(np.flatnonzero(kept)[0])
+    span = [slice(one.offsets[user], one.offsets[user + 1]) for one in (thin, data)]
+    assert thin.items[span[0]].tolist() == data.items[span[1]].tolist()
+    assert kept[thin.holdout("validation").user_index].all()
+    for column in ("user_index", "item_index", "history_items"):
+        assert getattr(thin.holdout("test"), column).tolist() == getattr(data.holdout("test"), column).tolist()
+    assert thin.in_training.tolist() == (np.bincount(thin.items, minlength=thin.n_items + 1) > 0).tolist()
+    assert not thin.item_features.any()
+
+
+def test_removed_items_are_in_no_sequence_and_are_told_as_new(chain, data, tmp_path):
+    thin = load_domain(without_items(chain.root / "training", tmp_path / "new", "t", 0.25, 3), "t")
+    removed = data.in_training & ~thin.in_training
+    assert removed.sum() >= 0.2 * data.n_items
+    assert not removed[thin.items].any()
+    assert len(thin.items) == (~removed[data.items]).sum()
+    for split in ("validation", "test"):
+        held = thin.holdout(split)
+        assert ((held.item_slice == "cold") == ~thin.in_training[held.item_index]).all()
+
+
+def test_a_share_of_nobody_and_an_unknown_domain_are_refused(chain, tmp_path):
+    with pytest.raises(BadConfiguration, match="a share of 0 leaves none of the 60 users of t"):
+        few_users(chain.root / "training", tmp_path / "x", "t", 0.0, 1)
+    with pytest.raises(BadConfiguration, match=r"has no domain 'nowhere'; it has a, b, t"):
+        without_items(chain.root / "training", tmp_path / "y", "nowhere", 0.1, 1)
+
+
+def test_every_arm_is_judged_on_the_same_test_users(outcomes, data):
+    arms = {one["arm"] for one in outcomes}
+    assert {*ARMS, ZERO_SHOT, "popularity", "item-kNN", "EASE", "content-kNN"} <= arms
+    counts = {(one["arm"], len(one["parts"][ALL])) for one in outcomes}
+    assert {count for _, count in counts} == {len(data.holdout("test"))}
+    equal = {(one["share"], one["steps"]) for one in outcomes if one["arm"] in ("scratch", "whole", "replay")}
+    assert len(equal) == 2  # one number for each share
+    assert all(one["steps"] > dict(equal)[one["share"]] for one in outcomes if one["arm"] == LONG)
+
+
+def test_stopped_it_goes_on_where_it_was(experiment, outcomes):
+    gone = experiment.out / "share-0.5" / "seed-1" / "whole.json"
+    others = {path: path.stat().st_mtime_ns for path in experiment.out.rglob("*.json") if path != gone}
+    told = json.loads(gone.read_text())
+    gone.unlink()
+    again = experiment.run((0.5, 1.0), (1,))
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+    assert [one["parts"] for one in json.loads(gone.read_text())] == [one["parts"] for one in told]
+    assert len(again) == len(outcomes)
+
+
+def test_validation_picks_and_a_tie_goes_to_the_control():
+    def arm(name, valid):
+        return {"arm": name, "valid": valid}
+
+    assert pick([arm("whole", 0.2), arm("scratch", 0.2), arm(LONG, 0.9), arm(ZERO_SHOT, 0.9)])["arm"] == "scratch"
+    assert pick([arm("scratch", 0.2), arm("head", 0.21)])["arm"] == "head"
+
+
+def test_the_table_has_gains_and_the_page_says_what_they_mean(outcomes):
+    told = with_picked(outcomes)
+    rows = table(told)
+    picked = [row for row in rows if row["arm"] == PICKED]
+    assert {row["share"] for row in picked} == {0.5, 1.0}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert not any("gain_pct" in row for row in rows if row["arm"] == "scratch")
+    text = page("t", told, rows)
+    assert "<svg" in text and "users with 5 interactions" in text and "<script" not in text
+    words = sentence(told, rows, 1.0)
+    assert words.startswith("100% of the users: validation picks ")
+    assert words.endswith(("transfer gains", "transfer has no sure gain"))
+    assert words in text
+
+
+def test_a_gain_is_of_means_and_nothing_over_nothing_is_not_told():
+    theirs = np.array([0.5, 1.0] * 200)
+    value, low, high = gain(theirs * 1.2, theirs)
+    assert (value, low, high) == pytest.approx((20, 20, 20))
+    assert gain(theirs, np.zeros(400)) == (None, None, None)
+
+
+def test_the_command_writes_table_and_page(chain, tmp_path):
+    root = tmp_path / "workspace"
+    shutil.copytree(chain.root / "training", root / "data" / "training")
+    shutil.copytree(chain.root / "vectors", root / "data" / "item_vectors")
+    shutil.copytree(chain.folder("models/backbone"), root / "models" / "backbone")
+    words = ["experiment", "transfer", "--target", "t", "--root", str(root), "--shares", "1", "--seeds", "1"]
+    words += ["--arms", "scratch, whole", "--set", "transfer.epochs=1 seed=3", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "100% of the users: validation picks" in done.output
+    rows = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert {"scratch", "whole", "zero-shot", PICKED} <= {row["arm"] for row in rows}
+    assert (tmp_path / "out" / "report.html").exists()
+    for wrong, said in ((["--arms", "full"], "--arms names full; there are scratch"), (["--shares", "x"], "no list")):
+        with pytest.raises(BadConfiguration, match=said):
+            CliRunner().invoke(app, [*words, *wrong], catch_exceptions=False)
+
+
+def test_new_users_and_new_items_are_parts_of_their_own(chain, tmp_path):
+    thin = load_domain(without_items(chain.root / "training", tmp_path / "new", "t", 0.25, 3), "t")
+    nobody = np.zeros(thin.n_items + 1, dtype=bool)
+    parts = [part for part in parts_of(thin, "test", nobody, 100, 0) if part.name == ALL]
+    figures = {ALL: np.arange(len(parts[0].rows)) / 1000}
+    found = with_states(figures, parts)
+    assert {len(found[NEW_ITEMS]) + len(found["trained items"])} == {len(figures[ALL])}
+    of_new = parts[0].holdout.item_slice == "cold"
+    assert found[NEW_ITEMS].tolist() == found["known users, new items"].tolist() == figures[ALL][of_new].tolist()
+    assert not any(name.startswith("new users") for name in found)  # everybody has a history here
+    cut = replace(parts[0], holdout=replace(parts[0].holdout, history_offsets=np.zeros(len(of_new) + 1, np.int64)))
+    states = with_states(figures, [cut])
+    assert states["new users, new items"].tolist() == figures[ALL][of_new].tolist()
+    assert states["new users, known items"].tolist() == figures[ALL][~of_new].tolist()
