@@ -169,7 +169,7 @@ def cold(
             return np.where(data.in_training, scorer.scores(requests), -np.inf)
 
     text = content_vectors(root / "vectors", data, "text", dict(model.spec.modalities)["text"])
-    knn = fit_baselines(data, text, "order")["content-kNN"]
+    knn = fit_baselines(data, text, "order", ["content-kNN"], seed)["content-kNN"]
     ranks = {
         name: rank_holdout(one, test, data.n_items).masked
         for name, one in (

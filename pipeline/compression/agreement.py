@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from pipeline.compression.export import ServedGraph
 from pipeline.compression.new_items import TEXT
 from pipeline.compression.served_model import ServedModel, close
-from pipeline.data.training_set import DomainData
+from pipeline.data.sequences import Array
+from pipeline.data.training_set import DomainData, Holdout
 from pipeline.models.attributes import padded_bags
 from pipeline.models.item_encoder import Catalogue
 from pipeline.models.padding import left_padded, right_padded
@@ -18,7 +21,45 @@ from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 
 MOST_USERS, MOST_ITEMS = 2000, 2000
+ROWS_AT_ONCE = 256
 CLOSE_VECTORS = 1e-5  # of item vectors, absolute and relative
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of B users from both sides.
+
+    Attributes:
+        users: int [B].
+        items, scores: [B, k] of the exported model.
+        expected, values: [B, top_k] of torch.
+        all_scores: float32 [B, m + 1] of torch.
+    """
+
+    users: Array
+    items: Array
+    scores: Array
+    expected: Array
+    values: Array
+    all_scores: Array
+
+
+def answers(graph: ServedGraph, folder: Path, data: DomainData, holdout: Holdout, n: int, k: int) -> Iterator[Answers]:
+    """Ask both for the first k items of the first n rows of a holdout, seen ones hidden."""
+    served = ServedModel(folder)
+    for start in range(0, n, ROWS_AT_ONCE):
+        rows = range(start, min(start + ROWS_AT_ONCE, n))
+        users = holdout.user_index[rows.start : rows.stop]
+        histories = [holdout.history(row)[0] for row in rows]
+        profile, attributes = data.profile_features[users], [data.user_attributes[user] for user in users]
+        items, scores = served.recommend(histories, profile, attributes, histories, k)
+        theirs = graph.answer(
+            torch.from_numpy(left_padded(histories, served.max_length)),
+            torch.from_numpy(profile),
+            torch.from_numpy(padded_bags(attributes, graph.profile.attributes.num_embeddings - 1)),
+            torch.from_numpy(right_padded(histories)),
+        )
+        yield Answers(users, items, scores, *(found.numpy() for found in theirs))
 
 
 def check_agreement(graph: ServedGraph, folder: Path, data: DomainData) -> int:
@@ -32,33 +73,21 @@ def check_agreement(graph: ServedGraph, folder: Path, data: DomainData) -> int:
     Raises:
         RuntimeError: the two disagree; the message names the first user.
     """
-    served = ServedModel(folder)
     holdout = data.holdout("validation")
     holdout = holdout if len(holdout) else data.holdout("test")
-    rows = range(min(len(holdout), MOST_USERS))
-    for start in range(0, len(rows), 256):
-        block = rows[start : start + 256]
-        users = holdout.user_index[block.start : block.stop]
-        histories = [holdout.history(row)[0] for row in block]
-        profile = data.profile_features[users]
-        attributes = [data.user_attributes[user] for user in users]
-        items, scores = served.recommend(histories, profile, attributes, histories, served.top_k)
-        expected, values, all_scores = graph.answer(
-            torch.from_numpy(left_padded(histories, served.max_length)),
-            torch.from_numpy(profile),
-            torch.from_numpy(padded_bags(attributes, graph.profile.attributes.num_embeddings - 1)),
-            torch.from_numpy(right_padded(histories)),
-        )
-        found = all_scores.numpy()[np.arange(len(users))[:, None], items]  # torch's scores of what was recommended
-        left = np.isfinite(values.numpy())  # where fewer than k items are unseen, the rest means nothing
-        wrong = (left & ~(close(scores, values.numpy()) & close(found, values.numpy()))).any(axis=1)
+    n = min(len(holdout), MOST_USERS)
+    for found in answers(graph, folder, data, holdout, n, graph.top_k):
+        # torch's scores of what was recommended
+        of_these = found.all_scores[np.arange(len(found.users))[:, None], found.items]
+        left = np.isfinite(found.values)  # where fewer than k items are unseen, the rest means nothing
+        wrong = (left & ~(close(found.scores, found.values) & close(of_these, found.values))).any(axis=1)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise RuntimeError(
-                f"ONNX Runtime and torch disagree for {int(wrong.sum())} of {len(users)} users, first {users[row]}: "
-                f"{items[row][:5].tolist()} against {expected[row][:5].tolist()}"
+                f"ONNX Runtime and torch disagree for {int(wrong.sum())} of {len(found.users)} users, first "
+                f"{found.users[row]}: {found.items[row][:5].tolist()} against {found.expected[row][:5].tolist()}"
             )
-    return len(rows)
+    return n
 
 
 def overlap(graph: ServedGraph, folder: Path, data: DomainData, k: int) -> float | None:
@@ -71,24 +100,22 @@ def overlap(graph: ServedGraph, folder: Path, data: DomainData, k: int) -> float
     Returns:
         None where there are no test users.
     """
-    served, holdout = ServedModel(folder), data.holdout("test")
-    shares = []
-    for start in range(0, len(holdout), 256):
-        rows = range(start, min(start + 256, len(holdout)))
-        users = holdout.user_index[rows.start : rows.stop]
-        histories = [holdout.history(row)[0] for row in rows]
-        profile, attributes = data.profile_features[users], [data.user_attributes[user] for user in users]
-        items, _ = served.recommend(histories, profile, attributes, histories, k)
-        expected, values, _ = graph.answer(
-            torch.from_numpy(left_padded(histories, served.max_length)),
-            torch.from_numpy(profile),
-            torch.from_numpy(padded_bags(attributes, graph.profile.attributes.num_embeddings - 1)),
-            torch.from_numpy(right_padded(histories)),
-        )
-        for ours, theirs, left in zip(items, expected[:, :k].numpy(), values[:, :k].numpy(), strict=True):
-            wanted = set(theirs[np.isfinite(left)].tolist())
+    shares, test = [], data.holdout("test")
+    for found in answers(graph, folder, data, test, len(test), k):
+        for ours, theirs, values in zip(found.items, found.expected[:, :k], found.values[:, :k], strict=True):
+            wanted = set(theirs[np.isfinite(values)].tolist())
             shares.append(len(wanted & set(ours.tolist())) / max(1, len(wanted)))
     return float(np.mean(shares)) if shares else None
+
+
+def same_order(graph: ServedGraph, folder: Path, data: DomainData, k: int) -> float | None:
+    """Share of test users who get the first k items of `graph` in its order; as `overlap`."""
+    same: list[bool] = []
+    test = data.holdout("test")
+    for found in answers(graph, folder, data, test, len(test), k):
+        left = np.isfinite(found.values[:, :k])
+        same += ((found.items == found.expected[:, :k]) | ~left).all(axis=1).tolist()
+    return float(np.mean(same)) if same else None
 
 
 def check_item_encoder(model: SequentialRecommender, folder: Path, domain: Domain) -> int:

@@ -41,6 +41,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
+from pipeline.compression.masks import stored_sparsely
 from pipeline.compression.packed_rows import FLOAT32
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
@@ -93,19 +94,25 @@ class ServedGraph(nn.Module):
         """Everything that is kept in the file: weights, and the item vectors in place of what they were made from."""
         return self.vectors.numel() + sum(weight.numel() for weight in self.parameters())
 
+    def read(self, history: Tensor, *catalogue: Tensor) -> Tensor:
+        """The vectors of int64 [B, L] rows: float32 [B, L, S]."""
+        (vectors,) = catalogue
+        return nn.functional.embedding(history, vectors)
+
+    def score(self, state: Tensor, *catalogue: Tensor) -> Tensor:
+        """float32 [B, S] against every row: float32 [B, m + 1]."""
+        (vectors,) = catalogue
+        return state @ vectors.T
+
     def forward(
-        self,
-        history: Tensor,
-        profile: Tensor,
-        profile_attributes: Tensor,
-        seen: Tensor,
-        vectors: Tensor,
-        blocked: Tensor,
+        self, history: Tensor, profile: Tensor, profile_attributes: Tensor, seen: Tensor, *rest: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See the module's first lines."""
+        """See the module's first lines; `rest` is the catalogue and `blocked`."""
+        *catalogue, blocked = rest
         token = self.profile(self.domain, profile, profile_attributes)  # (B, D)
-        state = read_sequences(self.trunk, self.spec, token, vectors, history)[:, -1]  # (B, S)
-        scores = state @ vectors.T  # (B, m + 1)
+        read = self.read(history, *catalogue)  # (B, L, S)
+        state = read_sequences(self.trunk, self.spec, token, read, history > 0)[:, -1]  # (B, S)
+        scores = self.score(state, *catalogue)  # (B, m + 1)
         nothing = torch.zeros_like(seen[:, :1])
         all_scores = scores.scatter(1, nothing, float("-inf"))  # padding is never an answer
         # The choice is made on `blocked` as it comes, mostly one number, and added: a quarter of the time of a choice
@@ -153,6 +160,7 @@ def export_onnx(
     rows: str = FLOAT32,
     linears: str = FLOAT32,
     metadata: Mapping[str, str] | None = None,
+    sparse: bool = False,
 ) -> ServedGraph:
     """Write the graph that ranks.
 
@@ -161,6 +169,7 @@ def export_onnx(
         rows: of the catalogue: float32, int8 or int4.
         linears: of the trunk: float32 or int8.
         metadata: written into the file.
+        sparse: weights that are mostly zeros are kept as places and values (`pipeline.compression.masks`).
 
     Returns:
         the same in torch, to compare with; its linear layers are in float32 in any case.
@@ -188,7 +197,9 @@ def export_onnx(
     defaults = {name: value.numpy() for name, value in graph.catalogue.items()}
     defaults[BLOCKED] = np.zeros((1, 1), dtype=bool)
     traced = _traced(graph, example, inputs, OUTPUTS, axes)
-    _write(traced if linears == FLOAT32 else with_int8_linears(traced), path, defaults, metadata or {})
+    if linears != FLOAT32:
+        traced = with_int8_linears(traced)
+    _write(stored_sparsely(traced) if sparse else traced, path, defaults, metadata or {})
     return graph
 
 
@@ -238,6 +249,7 @@ def _traced(
 
 
 def _write(model: onnx.ModelProto, path: Path, defaults: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    del model.graph.value_info[:]  # shapes in between: kilobytes of a small file, and every runtime finds them again
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)

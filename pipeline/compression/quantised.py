@@ -15,10 +15,10 @@ from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.compression.export import ServedGraph
-from pipeline.compression.packed_rows import INT4, RAISED, packed, unpacked
+from pipeline.compression.packed_rows import INT4, INT8, RAISED, packed, unpacked
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 
@@ -49,23 +49,26 @@ class PackedGraph(ServedGraph):
         """The inputs that hold the catalogue."""
         return {"rows": self.rows, "scales": self.scales}
 
-    def forward(  # type: ignore[override]  # one input more
-        self,
-        history: Tensor,
-        profile: Tensor,
-        profile_attributes: Tensor,
-        seen: Tensor,
-        rows: Tensor,
-        scales: Tensor,
-        blocked: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """See `ServedGraph.forward`; rows [m + 1, …] and scales [m + 1] in place of vectors."""
-        steps = rows.to(torch.float32)
+    def read(self, history: Tensor, *catalogue: Tensor) -> Tensor:
+        """See `ServedGraph.read`; only what is read is unpacked."""
+        rows, scales = catalogue
+        steps = rows[history].to(torch.float32)  # (B, L, D), or both halves in one (B, L, ⌈D / 2⌉)
         if self.kind == INT4:
-            high = torch.floor(steps / 16)
-            steps = torch.cat([steps - 16 * high, high], dim=1)[:, : self.width] - RAISED
-        vectors = steps * scales[:, None]
-        return super().forward(history, profile, profile_attributes, seen, vectors, blocked)
+            high = torch.floor(steps * 0.0625)
+            steps = torch.cat([steps - 16 * high, high], dim=-1)[..., : self.width] - RAISED
+        return steps * scales[history][..., None]
+
+    def score(self, state: Tensor, *catalogue: Tensor) -> Tensor:
+        """See `ServedGraph.score`; products are taken of the steps, because every pass over the catalogue costs."""
+        rows, scales = catalogue
+        steps = rows.to(torch.float32)
+        if self.kind == INT8:
+            return (state @ steps.T) * scales
+        # a step is low + 16 high: low · s + high · t = step · s + high · (t - 16 s)
+        half = steps.shape[1]
+        first, second = nn.functional.pad(state, (0, 2 * half - self.width)).split(half, dim=1)
+        products = first @ steps.T + (second - 16 * first) @ torch.floor(steps * 0.0625).T
+        return (products - RAISED * state.sum(1, keepdim=True)) * scales
 
 
 def with_int8_linears(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -37,11 +37,13 @@ class Export:
         top_k: items that one call returns.
         rows: numbers of the catalogue: float32, int8 or int4.
         linears: weights of the trunk: float32 or int8.
+        sparse: zeros among the trunk's weights are left out of the file.
     """
 
     top_k: int
     rows: str = FLOAT32
     linears: str = FLOAT32
+    sparse: bool = False
 
     @property
     def is_exact(self) -> bool:
@@ -85,7 +87,7 @@ def write_served(
         "onnxruntime": onnxruntime.__version__,
     }
     exact = ServedGraph(model, domain, wish.top_k).cpu().eval()
-    graph = export_onnx(model, domain, wish.top_k, out / MODEL, wish.rows, wish.linears, kept_inside)
+    graph = export_onnx(model, domain, wish.top_k, out / MODEL, wish.rows, wish.linears, kept_inside, wish.sparse)
     export_item_encoder(model, out / ITEM_ENCODER)
     popularity = np.bincount(np.asarray(data.items), minlength=data.n_items + 1)
     write_catalogue(out, data.item_ids, data.item_attributes, popularity, graph.vectors.numpy())

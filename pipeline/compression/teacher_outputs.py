@@ -92,13 +92,14 @@ def _compute(teacher: SequentialRecommender, domain: Domain, vectors: Tensor, k:
         rows = order[begin : begin + ROWS_AT_ONCE]
         read = [items[starts[row] : stops[row] - 1] for row in rows]
         with torch.inference_mode():
+            history = torch.from_numpy(left_padded(read, teacher.spec.max_length)).to(vectors.device)
             states = teacher.states(
                 domain.name,
                 vectors,
-                torch.from_numpy(left_padded(read, teacher.spec.max_length)).to(vectors.device),
+                history,
                 domain.profile_features[users[rows]],
                 domain.profile_attributes[users[rows]],
-            )  # (B, 1 + L, D)
+            )  # (B, 1 + L, S)
             length = states.shape[1]
             places = [np.arange(firsts[row], stops[row]) for row in rows]
             # Interaction p of a window that begins at s is told by the state after p - s items: the profile token's

@@ -6,7 +6,7 @@ Each is a `Scorer`; each setting that matters is chosen on the validation rows b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,12 +15,16 @@ import scipy.sparse as sp
 
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, Holdout
+from pipeline.evaluation.factorisations import Als, Bpr
+from pipeline.evaluation.interactions import history_matrix, seen_matrix
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import Requests, Scorer, rank_holdout
 from pipeline.models.unit_rows import unit_rows
 
 log = logging.getLogger(__name__)
+Candidate = tuple[str, Callable[[], Scorer]]
 
+FACTORISED_ROWS = 1_000_000  # three settings of ALS and BPR each take about five CPU-minutes there
 EASE_ITEMS = 10_000  # its matrix is items × items, and inverting it costs the cube
 
 
@@ -49,25 +53,6 @@ class Popularity:
         return cls(np.bincount(data.items, weights=0.5 ** (age / half_life), minlength=data.n_items + 1))
 
 
-def _history_matrix(requests: Requests, n_columns: int, decay: float) -> sp.csr_array:
-    """[B, n_columns] with `decay ** age` at each item of a history; age 0 is the last item."""
-    lengths = np.array([len(history) for history in requests.histories], dtype=np.int64)
-    columns = np.concatenate([*requests.histories, np.zeros(0, dtype=np.int32)])
-    ages = np.concatenate([*(np.arange(n)[::-1] for n in lengths), np.zeros(0)])
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    # A long history ends in weights below the smallest number; they are zero for our purpose.
-    weights = np.power(decay, ages)
-    return sp.csr_array((weights, (rows, columns)), shape=(len(lengths), n_columns))
-
-
-def _seen(data: DomainData) -> sp.csr_array:
-    """Who took what in the training part: [n_users, n_items + 1] of ones."""
-    users = np.repeat(np.arange(data.n_users), np.diff(data.offsets))
-    seen = sp.csr_array((np.ones(len(users)), (users, np.asarray(data.items))), shape=(data.n_users, data.n_items + 1))
-    seen.data[:] = 1.0  # repeated interactions were summed
-    return seen
-
-
 @dataclass(frozen=True)
 class ItemNeighbours:
     """Item-kNN: cosine of the items' user sets, shrunk where few users are shared (Sarwar et al. 2001)."""
@@ -77,12 +62,12 @@ class ItemNeighbours:
 
     def scores(self, requests: Requests) -> Array:
         """float64 [B, n_items + 1]."""
-        return (_history_matrix(requests, self.similarity.shape[0], self.decay) @ self.similarity).toarray()
+        return (history_matrix(requests, self.similarity.shape[0], self.decay) @ self.similarity).toarray()
 
     @classmethod
     def fit(cls, data: DomainData, decay: float, shrink: float) -> ItemNeighbours:
         """From the binary user × item matrix of the training part."""
-        seen = _seen(data)
+        seen = seen_matrix(data)
         shared = (seen.T @ seen).tocoo()  # users in common
         count = np.sqrt(seen.sum(0))
         norm = count[shared.row] * count[shared.col] + shrink
@@ -100,13 +85,13 @@ class Ease:
 
     def scores(self, requests: Requests) -> Array:
         """float32 [B, n_items + 1]."""
-        history = _history_matrix(requests, len(self.weights), 1.0).astype(np.float32)
+        history = history_matrix(requests, len(self.weights), 1.0).astype(np.float32)
         return np.asarray(history @ self.weights)
 
     @classmethod
     def fit(cls, data: DomainData, ridge: float) -> Ease:
         """B = I - P / diag(P), P the inverse of the ridged Gram matrix of users who took both."""
-        seen = _seen(data)
+        seen = seen_matrix(data)
         gram = (seen.T @ seen).toarray().astype(np.float32)
         gram[np.diag_indices_from(gram)] += np.float32(ridge)
         inverse = np.linalg.inv(gram)
@@ -124,13 +109,11 @@ class ContentNeighbours:
 
     def scores(self, requests: Requests) -> Array:
         """float32 [B, n_items + 1]."""
-        history = _history_matrix(requests, len(self.vectors), self.decay)
+        history = history_matrix(requests, len(self.vectors), self.decay)
         return np.asarray(history @ self.vectors, dtype=np.float32) @ self.vectors.T
 
 
-def best_on_validation(
-    candidates: Iterable[tuple[str, Callable[[], Scorer]]], validation: Holdout, n_items: int
-) -> tuple[str, Scorer]:
+def best_on_validation(candidates: Iterable[Candidate], validation: Holdout, n_items: int) -> tuple[str, Scorer]:
     """The candidate with the highest masked NDCG@10; the first where validation has no rows or none is better."""
     best: tuple[float, str, Scorer] | None = None
     for name, build in candidates:
@@ -145,47 +128,51 @@ def best_on_validation(
     return best[1], best[2]
 
 
-def fit_baselines(data: DomainData, text_vectors: Array | None, clock: str) -> dict[str, Scorer]:
-    """Every baseline that the data allows, by name.
+def fit_baselines(
+    data: DomainData, text_vectors: Array | None, clock: str, wanted: Collection[str], seed: int
+) -> dict[str, Scorer]:
+    """Every wanted baseline that the data allows, by name; popularity always.
 
     Args:
         data: of the target.
         text_vectors: float32 [n_items + 1, W] whitened text vectors, or None.
         clock: "real", or "order" where timestamps only order; then there is no recent popularity.
+        wanted: their names.
+        seed: of the factorisations' start and draws.
     """
     validation = data.holdout("validation")
     found: dict[str, Scorer] = {"popularity": Popularity.all_time(data)}
+    for name, candidates in _candidates(data, text_vectors, clock, seed).items():
+        if name in wanted:
+            found[name] = best_on_validation(candidates, validation, data.n_items)[1]
+    return found
+
+
+def _candidates(data: DomainData, text_vectors: Array | None, clock: str, seed: int) -> dict[str, list[Candidate]]:
+    """Settings to choose from, by baseline; nothing is fitted yet."""
+    found: dict[str, list[Candidate]] = {}
     if clock == "real":
-        found["recent popularity"] = best_on_validation(
-            [
-                (f"recent popularity, half-life {share}", partial(Popularity.recent, data, share))
-                for share in (0.1, 0.03, 0.3)
-            ],
-            validation,
-            data.n_items,
-        )[1]
-    found["item-kNN"] = best_on_validation(
-        [
-            (f"item-kNN, decay {d}, shrink {s}", partial(ItemNeighbours.fit, data, d, s))
-            for d in (0.8, 1.0)
-            for s in (10.0, 0.0)
-        ],
-        validation,
-        data.n_items,
-    )[1]
+        found["recent popularity"] = [
+            (f"recent popularity, half-life {share}", partial(Popularity.recent, data, share))
+            for share in (0.1, 0.03, 0.3)
+        ]
+    found["item-kNN"] = [
+        (f"item-kNN, decay {d}, shrink {s}", partial(ItemNeighbours.fit, data, d, s))
+        for d in (0.8, 1.0)
+        for s in (10.0, 0.0)
+    ]
     if data.n_items <= EASE_ITEMS:
-        found["EASE"] = best_on_validation(
-            [(f"EASE, ridge {ridge}", partial(Ease.fit, data, ridge)) for ridge in (100.0, 10.0, 1000.0)],
-            validation,
-            data.n_items,
-        )[1]
+        found["EASE"] = [(f"EASE, ridge {ridge}", partial(Ease.fit, data, ridge)) for ridge in (100.0, 10.0, 1000.0)]
     else:
         log.info("EASE is left out: %s items, and its matrix is made for %s at most", data.n_items, EASE_ITEMS)
+    if len(data.items) <= FACTORISED_ROWS:
+        found["ALS"] = [(f"ALS, alpha {alpha}", partial(Als.fit, data, alpha, seed)) for alpha in (40.0, 10.0, 1.0)]
+        found["BPR"] = [(f"BPR, rate {rate}", partial(Bpr.fit, data, rate, seed)) for rate in (0.2, 0.05, 0.02)]
+    else:
+        log.info("ALS and BPR are left out: %s training interactions, over %s", len(data.items), FACTORISED_ROWS)
     if text_vectors is not None and bool(text_vectors.any()):
         unit = unit_rows(text_vectors)
-        found["content-kNN"] = best_on_validation(
-            [(f"content-kNN, decay {d}", partial(ContentNeighbours, unit, d)) for d in (0.8, 0.6, 0.95)],
-            validation,
-            data.n_items,
-        )[1]
+        found["content-kNN"] = [
+            (f"content-kNN, decay {d}", partial(ContentNeighbours, unit, d)) for d in (0.8, 0.6, 0.95)
+        ]
     return found

@@ -19,7 +19,8 @@ from pipeline.data.sequences import Array
 from pipeline.data.training_set import Holdout
 from pipeline.evaluation.top_items import top_items
 
-BLOCK_BYTES = 8 * 2**20  # of scores at a time; larger blocks leave the caches and cost three times as much
+BLOCK_BYTES = 8 * 2**20  # of scores at a time at most; larger blocks leave the caches and cost three times as much
+CACHE_BYTES, ENOUGH_ROWS = 2**20, 160  # a block of enough rows is no larger than the second cache
 
 
 @dataclass(frozen=True)
@@ -81,30 +82,33 @@ def rank_holdout(
     block_bytes: int = BLOCK_BYTES,
     top: int = 0,
 ) -> Ranks:
-    """Rank rows of a holdout (all by default) against all items.
+    """Rank rows of a holdout (all by default) against all items, users with histories of like length together.
 
     Args:
         block_bytes: of float32 scores at a time.
         top: how many of the best items to return beside the ranks, at most all.
     """
-    block = max(1, block_bytes // (4 * (n_items + 1)))
+    row_bytes = 4 * (n_items + 1)
+    block = max(1, min(block_bytes // row_bytes, max(ENOUGH_ROWS, CACHE_BYTES // row_bytes)))
     rows = np.arange(len(holdout)) if rows is None else rows
+    order = np.argsort(holdout.history_lengths[rows], kind="stable")  # a model pads less
+    rows, back = rows[order], np.argsort(order)
     top = min(top, n_items)
     parts, lists = [], []
     for start in range(0, len(rows), block):
         requests = requests_of(holdout, rows[start : start + block])
         wanted = holdout.item_index[rows[start : start + block]]
         scores = scorer.scores(requests)
-        hidden = _hidden(requests.histories, scores.shape[1])
+        seen = _places(requests.histories)
         if top:
-            lists.append(_best_left(scores, hidden, top))
-        parts.append(_ranks(scores, wanted, hidden))
+            lists.append(_best_left(scores, seen, top))
+        parts.append(_ranks(scores, wanted, seen))
     if not parts:
         none = np.zeros(0, dtype=np.int64)
         return Ranks(none, none, none, none, np.zeros((0, top), dtype=np.int64) if top else None)
-    columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    columns = [np.concatenate(part)[back] for part in zip(*parts, strict=True)]
     masked, unmasked, candidates_masked, candidates = columns
-    best = np.concatenate(lists) if top else None
+    best = np.concatenate(lists)[back] if top else None
     return Ranks(masked, unmasked, candidates_masked, candidates, best)
 
 
@@ -119,7 +123,7 @@ def ranks_of(scores: Array, wanted: Array, seen: list[Array]) -> tuple[Array, Ar
     Raises:
         ValueError: the scores do not cover wanted items.
     """
-    return _ranks(scores, wanted, _hidden(seen, scores.shape[1]))
+    return _ranks(scores, wanted, _places(seen))
 
 
 def best_unseen(scores: Array, seen: list[Array], k: int) -> Array:
@@ -130,11 +134,20 @@ def best_unseen(scores: Array, seen: list[Array], k: int) -> Array:
         seen: B arrays of item indices.
         k: at most n_items.
     """
-    return _best_left(scores, _hidden(seen, scores.shape[1]), k)
+    return _best_left(scores, _places(seen), k)
 
 
-def _ranks(scores: Array, wanted: Array, hidden: Array) -> tuple[Array, Array, Array, Array]:
-    """As `ranks_of`, with bool [B, n_items + 1] that is True where masked; `hidden` is overwritten."""
+Places = tuple[Array, Array]  # rows and columns of a block
+
+
+def _places(seen: list[Array]) -> Places:
+    """Where the items of each row stand, as often as they occur."""
+    rows = np.repeat(np.arange(len(seen)), [len(items) for items in seen])
+    return rows, np.concatenate([*seen, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+
+
+def _ranks(scores: Array, wanted: Array, seen: Places) -> tuple[Array, Array, Array, Array]:
+    """As `ranks_of`."""
     batch, n_columns = scores.shape
     if batch != len(wanted) or (batch and int(wanted.max()) >= n_columns):
         raise ValueError(f"scores are {scores.shape}; {len(wanted)} rows up to item {wanted.max()} are wanted")
@@ -144,30 +157,26 @@ def _ranks(scores: Array, wanted: Array, hidden: Array) -> tuple[Array, Array, A
     lower = scores < own  # (B, n_items + 1)
     lower[:, 0] = True  # padding is nobody's rival
     unmasked = n_columns - _row_sums(lower)  # one's own score is not lower: it counts as the "one more"
+    hidden = np.zeros((batch, n_columns), dtype=bool)
+    hidden[seen] = True
     n_hidden = _row_sums(hidden)
     was_seen = hidden[every, wanted]
-    hidden &= ~lower
-    masked = np.where(was_seen, n_items, unmasked - _row_sums(hidden))
+    hidden &= lower
+    above = n_hidden - _row_sums(hidden)  # seen items that would have stood before
+    masked = np.where(was_seen, n_items, unmasked - above)
     candidates = np.full(batch, n_items, dtype=np.int64)
     return masked, unmasked, candidates - np.where(was_seen, 0, n_hidden), candidates
 
 
-def _best_left(scores: Array, hidden: Array, k: int) -> Array:
-    """As `best_unseen`, with bool [B, n_items + 1] that is True where masked."""
-    left = np.where(hidden, scores.dtype.type(-np.inf), scores)
+def _best_left(scores: Array, seen: Places, k: int) -> Array:
+    """As `best_unseen`."""
+    left = scores.copy()
+    left[seen] = -np.inf
     left[:, 0] = -np.inf
     if np.isnan(left.max(initial=-np.inf)):
         left[np.isnan(left)] = -np.inf
     best = top_items(left, k)
     return np.where(np.take_along_axis(left, best, axis=1) > -np.inf, best, 0)
-
-
-def _hidden(seen: list[Array], n_columns: int) -> Array:
-    """bool [B, n_columns], True at the items of each row."""
-    hidden = np.zeros((len(seen), n_columns), dtype=bool)
-    rows = np.repeat(np.arange(len(seen)), [len(items) for items in seen])
-    hidden[rows, np.concatenate([*seen, np.zeros(0, dtype=np.int64)]).astype(np.int64)] = True
-    return hidden
 
 
 def _row_sums(flags: Array) -> Array:

@@ -55,7 +55,7 @@ class SequentialRecommender(nn.Module):
             float32 [B, 1 + L, S]; position 0 follows the profile token, -1 the last item.
         """
         token = self.profile(domain, features, attributes)  # (B, D)
-        return read_sequences(self.trunk, self.spec, token, vectors, history)
+        return read_sequences(self.trunk, self.spec, token, functional.embedding(history, vectors), history > 0)
 
     @property
     def n_parameters(self) -> int:
@@ -64,12 +64,11 @@ class SequentialRecommender(nn.Module):
         return rounded + sum(parameter.numel() for parameter in self.parameters())
 
 
-def read_sequences(trunk: Trunk, spec: ModelSpec, token: Tensor, vectors: Tensor, history: Tensor) -> Tensor:
-    """The states [B, 1 + L, S] of histories [B, L] of rows of `vectors` [m, S], opened by tokens [B, D]."""
+def read_sequences(trunk: Trunk, spec: ModelSpec, token: Tensor, items: Tensor, present: Tensor) -> Tensor:
+    """The states [B, 1 + L, S] of sequences of items [B, L, S] that are `present` [B, L], opened by tokens [B, D]."""
     scale = math.sqrt(spec.width)  # table rows start small; the stream must not drown them
-    items = functional.embedding(history, vectors)  # (B, L, S)
-    states: Tensor = trunk(token * scale, items[:, :, : spec.width] * scale, history > 0)
-    if vectors.shape[1] == spec.width:
+    states: Tensor = trunk(token * scale, items[:, :, : spec.width] * scale, present)
+    if items.shape[2] == spec.width:
         return states
-    means = content_means(items[:, :, spec.width :], history > 0)
+    means = content_means(items[:, :, spec.width :], present)
     return torch.cat([states, means * spec.similarity], dim=2)

@@ -25,6 +25,7 @@ from pipeline.graph import ITEM, Stage, load_graph
 from pipeline.runs.attempt import Attempt
 from pipeline.runs.contract import Job, Summary
 from pipeline.runs.faults import explain
+from pipeline.runs.follower import follow, is_follower
 from pipeline.runs.lease import lease
 from pipeline.runs.parameters import read_params, stage_params
 from pipeline.runs.publish import keep_for_inspection, publish, stage_outputs
@@ -55,12 +56,14 @@ def run_stage(root: Path, name: str, target: str | None) -> int:
     fingerprint = work_fingerprint(root, stage, target, params.model_dump(mode="json"))
     scratch = root / RUN_FOLDER / "scratch" / address / fingerprint
     staging = root / RUN_FOLDER / "staging" / address
+    job = Job(scratch, target, _pin_threads(stage), _run_record(root))
+    if is_follower():
+        return follow(importlib.import_module(f"pipeline.stages.{name}").run, inputs, outs, params, job)
     with lease(root / RUN_FOLDER / "leases" / address):
         attempt = Attempt(attempts_folder(root, name, target), address, params.model_dump(mode="json"), fingerprint)
         try:
             scratch.mkdir(parents=True, exist_ok=True)
             folders = stage_outputs(staging, outs)
-            job = Job(scratch, target, _pin_threads(stage), _run_record(root))
             run: Callable[..., Summary] = importlib.import_module(f"pipeline.stages.{name}").run
             summary = run(inputs, folders, params, job)
             _write_summary(folders[_generic(stage.outs[0])], summary)

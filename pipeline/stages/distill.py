@@ -115,7 +115,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             validation=Validation([opened], params.validation_users, params.seed),
             plan=params.plan(name),
             scratch=job.scratch,
-            codes_from=said.vectors,
+            codes_from=said.vectors[:, : teacher.spec.width],
             rounds=whose == "student" and params.table == INT8,
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -18,15 +19,19 @@ from pipeline.runs.contract import Folders, Job, StageParams, Summary
 log = logging.getLogger(__name__)
 
 TORCH_MODELS = ("backbone", "teacher", "student")
+Baseline = Literal["recent popularity", "item-kNN", "EASE", "ALS", "BPR", "content-kNN"]
 TOP = 10  # items of the lists whose coverage, novelty and popularity are told
 
 
 class Params(StageParams):
-    """Parameters of the intervals."""
+    """Parameters of the intervals and of the table."""
 
     seed: int = Field(description="of the bootstrap")
     bootstrap_samples: int = Field(ge=1, description="resamplings of the test users behind an interval")
     confidence: float = Field(gt=0.5, lt=1, description="of the intervals")
+    baselines: tuple[Baseline, ...] = Field(
+        default=get_args(Baseline), description="simple rankers of the table, beside popularity, which is always there"
+    )
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
@@ -71,7 +76,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     text = content_vectors(vectors, data, "text", text_width) if text_width else None
     ranked = [
         Ranked(name, "baseline", rank_holdout(scorer, test, data.n_items, top=TOP))
-        for name, scorer in fit_baselines(data, text, dataset["clock"]).items()
+        for name, scorer in fit_baselines(data, text, dataset["clock"], params.baselines, params.seed).items()
     ]
     for name, model in models.items():
         if name == "backbone":  # zero-shot: what it knows of the target without fine-tuning

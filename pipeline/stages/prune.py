@@ -46,6 +46,13 @@ class Params(StageParams):
     )
     keep: float = Field(default=0.5, gt=0, le=1, description="share of all parameters or operations that stays")
     importance: Literal["taylor", "activation"] = Field(default="taylor", description="what tells an important unit")
+    masked: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the layers' weights that is zeroed one by one, by size, before the last recovery and "
+        "left out of the exported file; a smaller file above 0.67, never a faster model",
+    )
     rounds: int = Field(default=1, ge=1, description="of removal and recovery; more are gentler")
     recover_from: Literal["student", "teacher"] = Field(default="teacher", description="whose opinion recovery learns")
     recovery_epochs: int = Field(ge=0, description="passes of recovery at most, of all rounds together")
@@ -75,11 +82,12 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Make the served model.
 
     Raises:
-        BadConfiguration: a layer would keep no head or no channel, the target cannot be reached, rounded to bytes the
-            model would answer otherwise, or the loss became NaN.
+        BadConfiguration: a layer would keep no head or no channel, the target cannot be reached, masks are asked for in
+            bytes, rounded to bytes the model would answer otherwise, or the loss became NaN.
     """
     from pipeline.compression.distill import Lessons, Taught
     from pipeline.compression.importance import activation_importance, taylor_importance
+    from pipeline.compression.masks import zero_smallest
     from pipeline.compression.prune import CannotPrune, Removed
     from pipeline.compression.rounds import prune_in_rounds
     from pipeline.compression.served_folder import Export, write_served
@@ -97,6 +105,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
 
     assert job.target is not None
     name, out = f"prune@{job.target}", outputs["models/served"]
+    if params.masked and params.linears != "float32":
+        raise BadConfiguration(
+            f"prune.masked is {params.masked:g} and prune.linears is {params.linears}: only float32 weights are kept "
+            "without their zeros; set prune.masked to 0 or prune.linears to float32"
+        )
     dense = load_model(inputs["models/student"])
     device = make_deterministic(job.threads, dense.spec.width)
     dense = dense.to(device)
@@ -116,6 +129,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         validation = Validation([domain], params.validation_users, params.seed)
 
         def recover(pruned: SequentialRecommender, round_: int) -> list[dict[str, Any]]:
+            if params.masked and round_ == params.rounds:
+                zero_smallest(pruned, params.masked)
             plan, scratch = _plan(name, params, round_), job.scratch / f"prune-{round_}"
             return fit(pruned, [domain.training], loss, validation, plan, scratch) if plan else []
 
@@ -144,11 +159,15 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "serving": what_a_server_knows(inputs["data/training"], inputs["data/item_vectors"]),
     }
     (out / "removed_channels.json").write_text(
-        json.dumps({"layers": [asdict(layer) for layer in removed], "id_columns": columns}, sort_keys=True) + "\n",
+        json.dumps(
+            {"layers": [asdict(layer) for layer in removed], "id_columns": columns, "masked": params.masked},
+            sort_keys=True,
+        )
+        + "\n",
         "utf-8",
     )
     write_history(out, history)
-    wish = Export(params.top_k, params.rows, params.linears)
+    wish = Export(params.top_k, params.rows, params.linears, sparse=params.masked > 0)
     metadata = {"domain": job.target, "protocol": data.protocol, "student_sha256": weights_hash(dense)}
     found, metrics = found_line(model.n_parameters, history)
     exported, figures = write_served(model, domain, wish, out, inputs["data/item_vectors"], about, metadata)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ def sweep(
     mlflow: Annotated[bool, typer.Option(help="Write the points to MLflow too.")] = True,
 ) -> None:
     """Draw the frontier of NDCG@10 against bytes and latency, over sizes and methods, as plot and table."""
-    from pipeline.exit_codes import BadConfiguration
+    from pipeline.exit_codes import BadConfiguration, PassingFault
     from pipeline.graph import load_graph
     from pipeline.runs.attempt import write_json
     from pipeline.runs.parameters import read_params
@@ -34,6 +34,7 @@ def sweep(
     from pipeline.sweep.report import render_report
     from pipeline.sweep.sweep import kept_in
     from pipeline.sweep.sweep import sweep as run
+    from pipeline.sweep.tracking import track_sweep
 
     inputs = {name: folder / name for name in ("data/training", "data/item_vectors")}
     inputs["models/teacher"] = folder / "models" / "teacher" / target
@@ -53,33 +54,7 @@ def sweep(
     typer.echo(f"on the frontier by latency: {'; '.join(found['by_p50_ms'])}")
     typer.echo(f"plots and table: {page}")
     if mlflow:
-        _track(found, out)
-
-
-def _track(found: dict[str, Any], folder: Path) -> None:
-    """One MLflow run: a step a point, and the page. Without a server there is the page."""
-    import time
-
-    from pipeline.exit_codes import PassingFault
-    from pipeline.registry.mlflow_rest import MlflowRest
-    from pipeline.runs.tracking import client, experiment_id
-    from pipeline.settings import settings
-
-    try:
-        rest = MlflowRest(settings().mlflow_uri)
-        tags = {"warmstart.sweep": found["target"]}
-        run = str(rest.create_run(experiment_id(rest), f"sweep {found['target']}", tags)["run_id"])
-    except PassingFault as fault:
-        typer.echo(f"not in MLflow: {fault}")
-        return
-    now = int(time.time() * 1000)
-    metrics = [
-        {"key": key, "value": float(row[key]), "timestamp": now, "step": step}
-        for step, row in enumerate(found["points"])
-        for key in ("ndcg10", "bytes", "p50_ms", "parameters")
-    ]
-    names = {f"point_{step}": f"{row['student']}: {row['export']}" for step, row in enumerate(found["points"])}
-    rest.log_batch(run, metrics, names)
-    client().log_artifacts(run, str(folder), artifact_path=f"reports/compression/{found['target']}")
-    rest.end_run(run, "FINISHED", now)
-    typer.echo(f"in MLflow: run {run}")
+        try:
+            typer.echo(f"in MLflow: run {track_sweep(found, out)}")
+        except PassingFault as fault:  # the page is there
+            typer.echo(f"not in MLflow: {fault}")

@@ -50,7 +50,7 @@ def render_report(found: Row) -> str:
 
 
 def _plot(rows: Sequence[Row], cost: str, title: str, best: Sequence[str], teacher: float) -> str:
-    costs, top = [math.log10(row[cost]) for row in rows], 1.05 * max(teacher, *(row["ndcg10"] for row in rows))
+    costs, top = [math.log10(row[cost]) for row in rows], 1.05 * (max(teacher, *(row["ndcg10"] for row in rows)) or 1.0)
     low, span = min(costs), (max(costs) - min(costs)) or 1.0
     base = HEIGHT - BOTTOM
 

@@ -4,6 +4,7 @@
 
 Killed anywhere and called again with the same arguments, it continues from its last checkpoint and ends with the same
 weights, bit for bit on a CPU: every random draw comes from the seed and the step (pipeline/training/randomness.py).
+Under torchrun several processes share every batch (pipeline/training/distributed.py).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipeline.exit_codes import BadConfiguration
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.batches import Batch, EpochBatches, TrainingDomain
 from pipeline.training.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.training.distributed import join
 from pipeline.training.plan import Plan
 from pipeline.training.randomness import seed_torch
 
@@ -80,7 +82,7 @@ class Training:
         rates: Rates | None = None,
     ) -> None:
         self.model, self.domains, self.loss, self.validate = model, domains, loss, validate
-        self.plan, self.scratch = plan, scratch
+        self.plan, self.scratch, self.processes = plan, scratch, join()
         self.names = [name for name, _ in model.named_parameters()]
         self.rates = rates
         self.device = next(model.parameters()).device
@@ -124,7 +126,7 @@ class Training:
         return EpochBatches(self.domains, plan.seed, number, length, plan.batch_users, plan.temperature)
 
     def _judge_start(self) -> None:
-        value = self.validate(self.model)
+        value = self.processes.from_first(lambda: self.validate(self.model))
         if value is not None:
             self.progress.best = value
             self.progress.history.append({"step": 0, "epoch": 0, "valid_ndcg10": value})
@@ -136,8 +138,9 @@ class Training:
         targets_before = state.targets
         self.model.train()
         label = f"{self.plan.name} epoch {state.epoch + 1}/{self.epochs}"
-        # disable=None: a bar on a terminal, lines in a log
-        with tqdm(total=len(batches), initial=state.step_in_epoch, desc=label, leave=False, disable=None) as bar:
+        # None: a bar on a terminal, lines in a log
+        hidden = None if self.processes.first else True
+        with tqdm(total=len(batches), initial=state.step_in_epoch, desc=label, leave=False, disable=hidden) as bar:
             while state.step_in_epoch < len(batches):
                 self._step(batches[state.step_in_epoch])
                 state.step_in_epoch += 1
@@ -153,22 +156,20 @@ class Training:
 
     def _step(self, batch: Batch) -> None:
         state, plan = self.progress, self.plan
-        seed_torch(plan.seed, plan.name, "step", state.step)
+        rank = self.processes.rank
+        seed_torch(plan.seed, plan.name, "step", state.step, *([rank] if rank else []))
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate(state.step, state.total_steps)
             if self.rates is not None:
                 group["lr"] *= self.rates.factor(group["part"], state.step / state.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
-            loss = self.loss(self.model, batch)
-        value = float(loss.detach())
+        value = self._gradient(batch)
         if not math.isfinite(value):
             users = ", ".join(str(user) for user in batch.users[:5])
             raise BadConfiguration(
                 f"{plan.name}: the loss became {value} in epoch {state.epoch + 1} at step {state.step_in_epoch + 1} "
                 f"(domain {batch.domain}, users {users}, …); lower learning_rate, now {plan.learning_rate:g}"
             )
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip)
         self.optimizer.step()
         state.step += 1
@@ -181,9 +182,19 @@ class Training:
                 for name, weight in self.model.named_parameters():
                     self.average[name].lerp_(weight, 1.0 - decay)
 
+    def _gradient(self, batch: Batch) -> float:
+        """The mean loss of the batch; its gradient is left at the parameters."""
+        mine, value = self.processes.share(batch), 0.0
+        if mine.n_targets:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16):
+                loss = self.loss(self.model, mine) * (mine.n_targets / batch.n_targets)
+            loss.backward()
+            value = float(loss.detach())
+        return self.processes.add_up(self.model.parameters(), value)
+
     def _close_epoch(self) -> None:
         state, plan = self.progress, self.plan
-        value = self._validated()
+        value = self.processes.from_first(self._validated)
         row = {"step": state.step, "epoch": state.epoch + 1, "train_loss": state.loss_sum / max(1, state.targets)}
         if value is not None:
             row["valid_ndcg10"] = value
@@ -222,6 +233,8 @@ class Training:
             weight.copy_(weights[name])
 
     def _say(self, where: str, started: float, targets_before: int) -> None:
+        if not self.processes.first:
+            return
         state, seconds = self.progress, max(time.monotonic() - started, 1e-9)
         log.info(
             "%s: epoch %d/%d, %s, loss %.4f, %.0f positions/s",
@@ -230,6 +243,8 @@ class Training:
         )  # fmt: skip
 
     def _save(self) -> None:
+        if not self.processes.first:
+            return
         tensors: dict[str, Tensor] = {f"weight.{name}": weight for name, weight in self.model.named_parameters()}
         tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
         tensors |= {f"average.{name}": weight for name, weight in self.average.items()}
@@ -239,7 +254,7 @@ class Training:
         save_checkpoint(self.scratch, tensors, {"work": self._work(), **asdict(self.progress)})
 
     def _restore(self) -> bool:
-        found = load_checkpoint(self.scratch, self._work())
+        found = self.processes.from_first(lambda: load_checkpoint(self.scratch, self._work()))
         if found is None:
             return False
         tensors, state = found

@@ -44,6 +44,7 @@ def make_deterministic(threads: int, width: int) -> torch.device:
     torch.set_num_threads(max(1, threads) if width >= WIDE else 1)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nobody reads it
     if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # torchrun: a GPU for each process
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         return torch.device("cuda")

@@ -17,7 +17,7 @@ WEIGHTS = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 16.0)  # one peak: the walk up from `W
 def choose_similarity(
     name: str, model: SequentialRecommender, validate: Callable[[SequentialRecommender], float | None]
 ) -> float | None:
-    """Set the weight with the best validation in the spec of a trained `model`.
+    """Set the weight with the best validation in the spec of a trained `model`, of equal ones the smallest.
 
     Args:
         name: of the training, for the log.
@@ -42,14 +42,14 @@ def choose_similarity(
     best = judge(start)
     if best is None:
         return None
-    for ways in ([w for w in WEIGHTS if w > start], [w for w in reversed(WEIGHTS) if w < start]):
-        for weight in ways:
+    for way in ([w for w in WEIGHTS if w > start], [w for w in reversed(WEIGHTS) if w < start]):
+        for weight in way:
             value = judge(weight)
             assert value is not None
-            if value <= best:
+            if value < best or (value == best and weight > start):
                 break
             best = value
-    weight = max(found, key=lambda w: found[w])
+    weight = max(sorted(found), key=lambda w: found[w])
     model.spec = replace(model.spec, similarity=weight)
     log.info("%s: similarity %g, valid ndcg10 %.4f (%s)", name, weight, found[weight], _said(found))
     return found[weight]

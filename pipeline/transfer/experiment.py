@@ -56,6 +56,7 @@ ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
     "L2-SP": ("whole", {"l2_sp": 0.01}),
     "fused": ("whole", {"fuse": True}),
 }
+SIMPLE = ("recent popularity", "item-kNN", "EASE", "content-kNN")  # the strongest of the simple rankers, and cheap
 TAIL_SHARE = 0.2  # of all interactions
 Outcome = dict[str, Any]
 
@@ -161,8 +162,8 @@ class _Trial:
         """The simple rankers, chosen on validation, and what the known truth would reach."""
         width = dict(self.backbone.spec.modalities).get("text")
         text = content_vectors(self.vectors, self.data, "text", width) if width else None
-        found = []
-        for name, scorer in fit_baselines(self.data, text, load_dataset(self.training)["clock"]).items():
+        clock, found = load_dataset(self.training)["clock"], []
+        for name, scorer in fit_baselines(self.data, text, clock, SIMPLE, self.params.seed).items():
             figures = {p.name: ndcg(rank_holdout(scorer, p.holdout, self.data.n_items).masked, 10) for p in self.parts}
             found.append({"arm": name, "parts": self._lists(figures)})
         oracle = self.data.holdout("test").oracle_rank

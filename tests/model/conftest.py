@@ -11,6 +11,7 @@ from pipeline.data.training_set import load_domain
 from pipeline.training.domains import Domain, open_domain
 from pipeline.training.weights import load_model
 from tests.training_data import Chain, write_training_set
+from tests.world_training import KnownWorld, write_known_world
 
 CPU = torch.device("cpu")
 
@@ -34,6 +35,21 @@ def chain(world) -> Chain:
 @pytest.fixture(scope="session")
 def data(world):
     return load_domain(world / "training", "t")
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory) -> KnownWorld:
+    """A market of the synthetic world, its own source: 150 items."""
+    return write_known_world(tmp_path_factory.mktemp("known"), "metro", "metro")
+
+
+@pytest.fixture(scope="session")
+def market(known) -> Chain:
+    """The stages up to a served model on it: a catalogue and users enough for answers to differ."""
+    chain = Chain(known.root, "metro")
+    for stage in ("pretrain", "transfer", "distill", "prune"):
+        chain.run(stage)
+    return chain
 
 
 @pytest.fixture

@@ -38,6 +38,17 @@ def test_a_kept_output_is_what_the_teacher_says(teacher, opened, said):
     torch.testing.assert_close(again, logits, rtol=1e-2, atol=1e-2)
 
 
+def test_likeness_in_content_is_part_of_what_a_teacher_says(teacher, opened, tmp_path):
+    domain = opened(teacher)
+    alone = np.array(TeacherOutputs.of(teacher, domain, 0, tmp_path).states)
+    teacher.spec = replace(teacher.spec, similarity=3.0)
+    blended = TeacherOutputs.of(teacher, domain, 0, tmp_path)  # the same weights, and yet other outputs
+    width = teacher.spec.width
+    assert blended.vectors.shape[1] == teacher.spec.score_width > width
+    np.testing.assert_array_equal(blended.states[:, :width], alone)
+    assert np.abs(blended.states[:, width:]).any()
+
+
 def test_long_histories_are_told_in_windows_that_overlap(teacher, opened, tmp_path):
     short = SequentialRecommender(replace(teacher.spec, max_length=4)).eval()
     domain = opened(short)

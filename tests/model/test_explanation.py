@@ -12,24 +12,14 @@ import pytest
 from pipeline.compression.explanation import carriers
 from pipeline.compression.served_model import ServedModel
 from pipeline.data.training_set import load_domain
-from tests.training_data import Chain
-from tests.world_training import write_known_world
 
 FOLLOWS = 0.1  # of transition: one of the three topics that usually follow a topic, or by chance (0.04 / topics)
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory):
-    return write_known_world(tmp_path_factory.mktemp("known"), "metro", "metro")
-
-
-@pytest.fixture(scope="module")
-def metro(known):
+def metro(known, market):
     """A served model of the market `metro`, and its data."""
-    chain = Chain(known.root, "metro")
-    for stage in ("pretrain", "transfer", "distill", "prune"):
-        chain.run(stage)
-    return ServedModel(chain.folder("models/served")), load_domain(known.root / "training", "metro")
+    return ServedModel(market.folder("models/served")), load_domain(known.root / "training", "metro")
 
 
 def asked(data, least: int = 6):

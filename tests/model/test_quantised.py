@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from pipeline.compression import export, served_folder
-from pipeline.compression.agreement import overlap
+from pipeline.compression.agreement import overlap, same_order
+from pipeline.compression.export import ServedGraph
 from pipeline.compression.served_model import ServedModel
+from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.models.attributes import padded_bags
 from pipeline.models.padding import left_padded, right_padded
+from pipeline.training.domains import open_domain
 from pipeline.training.weights import load_model
 
 
@@ -35,7 +38,7 @@ def rounded(chain, tmp_path_factory):
 
 def exact(made, opened, top_k: int = 20):
     model = load_model(made.folder("models/served"))
-    return export.ServedGraph(model, opened(model), top_k).eval()
+    return ServedGraph(model, opened(model), top_k).eval()
 
 
 @pytest.mark.parametrize(("rows", "linears"), [("int8", "float32"), ("int8", "int8"), ("float32", "int8")])
@@ -62,6 +65,25 @@ def test_floats_give_the_first_twenty_of_torch_to_every_test_user(chain, data, o
         expected, values, _ = graph.answer(*asked, torch.from_numpy(right_padded([history])))
         left = np.isfinite(values[0].numpy())
         assert items[0][left].tolist() == expected[0].numpy()[left].tolist()
+
+
+@pytest.mark.parametrize("rows", ["float32", "int8"])
+def test_the_answers_of_every_test_user_of_a_market(market, known, tmp_path, rows):
+    """The same first twenty of the whole catalogue in floats, nearly the same in bytes."""
+    exported = market if rows == "float32" else market.copy_to(tmp_path)
+    if rows == "int8":
+        exported.run("prune", rows="int8", linears="int8")
+    folder, data = exported.folder("models/served"), load_domain(known.root / "training", "metro")
+    model = load_model(folder)
+    graph = ServedGraph(model, open_domain(data, known.root / "vectors", model.spec, torch.device("cpu")), 20).eval()
+    assert data.n_items >= 5 * 20
+    assert len(data.holdout("test")) > 100
+    if rows == "float32":
+        assert same_order(graph, folder, data, 20) == 1.0
+    found = overlap(graph, folder, data, 20)
+    assert found is not None
+    assert found >= 0.97
+    assert (found == 1.0) == (rows == "float32")
 
 
 def test_the_catalogue_is_smaller_and_the_file_says_what_it_is(rounded):

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.settings import CHECKOUT
 from pipeline.training.checkpoints import FILE
+from tests.training_data import OUTPUT
 
 PROGRAM = """
 import sys
@@ -20,14 +21,14 @@ from pathlib import Path
 from pipeline.training import loop
 from tests.training_data import Chain
 loop.CHECKPOINT_SECONDS = 0.0  # after every step
-Chain(Path(sys.argv[1])).run("pretrain", epochs=3, average_epochs=0.5)
+Chain(Path(sys.argv[1])).run(WORK)
 """
 
 
-DISTILLING = PROGRAM.replace('"pretrain", epochs=3, average_epochs=0.5', '"distill"')
+PRETRAINING = PROGRAM.replace("WORK", '"pretrain", epochs=3, average_epochs=0.5')
 
 
-def start(world, program: str = PROGRAM) -> subprocess.Popen:
+def start(world, program: str = PRETRAINING) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", program, str(world)], cwd=CHECKOUT, env=environment)
 
@@ -77,9 +78,16 @@ def test_killed_twice_ends_as_if_never_killed(fresh):
     assert (fresh.folder("models/backbone") / "history.jsonl").read_bytes() == history
 
 
-def test_distillation_killed_in_its_second_arm_ends_as_if_never_killed(chain, fresh):
-    begun = fresh.root / "scratch" / "distill" / "untaught" / FILE
-    process = start(fresh.root, DISTILLING)
+@pytest.mark.parametrize(
+    ("stage", "changed", "second"),
+    [("distill", {}, "untaught"), ("prune", {"rounds": 2, "recovery_epochs": 8, "batch_users": 8}, "prune-2")],
+)
+def test_compression_killed_in_its_second_training_ends_as_if_never_killed(chain, tmp_path, stage, changed, second):
+    whole, fresh = chain.copy_to(tmp_path / "whole"), chain.copy_to(tmp_path / "world")
+    whole.run(stage, **changed)
+    program = PROGRAM.replace("WORK", f"{stage!r}, **{changed!r}")
+    begun = fresh.root / "scratch" / stage / second / FILE
+    process = start(fresh.root, program)
     deadline = time.monotonic() + 60
     while not (begun.exists() and steps_done(begun) >= 3):
         assert process.poll() is None, "it ended before it was killed"
@@ -87,8 +95,6 @@ def test_distillation_killed_in_its_second_arm_ends_as_if_never_killed(chain, fr
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert start(fresh.root, DISTILLING).wait() == 0
-    for name in ("model.safetensors", "model.json", "history.jsonl"):
-        folders = (one.folder("models/student") for one in (fresh, chain))
-        first, second = ((folder / name).read_bytes() for folder in folders)
-        assert first == second, name
+    assert start(fresh.root, program).wait() == 0
+    for path in sorted(whole.folder(OUTPUT[stage]).iterdir()):
+        assert (fresh.folder(OUTPUT[stage]) / path.name).read_bytes() == path.read_bytes(), path.name

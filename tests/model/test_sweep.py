@@ -91,15 +91,18 @@ def folder(chain, tmp_path, monkeypatch):
     (root / "dvc.yaml").symlink_to(CHECKOUT / "dvc.yaml")
     params = apply_overrides(read_params(CHECKOUT / "params.yaml"), SHORT)
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    monkeypatch.setattr("pipeline.settings.settings", lambda: Settings(home=tmp_path / "home"))
+    chosen = Settings(home=tmp_path / "home", mlflow_tracking_uri="http://127.0.0.1:9")  # nobody listens there
+    for reader in ("pipeline.settings.settings", "pipeline.sweep.tracking.settings"):
+        monkeypatch.setattr(reader, lambda: chosen)
     return root
 
 
-def test_the_command_writes_the_page(folder):
-    words = ["sweep", "--target", "t", "--folder", str(folder), "--no-mlflow"]
+def test_the_command_writes_the_page_with_mlflow_away_too(folder):
+    words = ["sweep", "--target", "t", "--folder", str(folder)]
     words += ["--student", "as configured", "--export", "dense"]
     found = CliRunner().invoke(app, words, catch_exceptions=False)
     assert "on the frontier by bytes: as configured: dense" in found.output
+    assert "not in MLflow: " in found.output
     assert (folder / "reports" / "compression" / "t" / "report.html").exists()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.data.sequences import Sequences
 from pipeline.data.training_set import load_domain
 from pipeline.evaluation.baselines import (
     ContentNeighbours,
@@ -15,10 +17,14 @@ from pipeline.evaluation.baselines import (
     Popularity,
     fit_baselines,
 )
+from pipeline.evaluation.factorisations import Als, Bpr
 from pipeline.evaluation.ranking import Requests
 from pipeline.models.unit_rows import unit_rows
+from pipeline.stages.evaluate import Params
 from tests.ranker_contract import RankerContract
 from tests.training_data import rewrite_without_training, write_training_set
+
+EVERY = Params.model_fields["baselines"].default
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +42,16 @@ def text(world):
     return np.load(world / "vectors" / "t" / "text.npy")
 
 
-@pytest.mark.parametrize("name", ["popularity", "recent popularity", "item-kNN", "EASE", "content-kNN"])
+@pytest.fixture(scope="module")
+def fitted(data, text):
+    return fit_baselines(data, text, "real", EVERY, seed=7)
+
+
+@pytest.mark.parametrize("name", ["popularity", *EVERY])
 class TestBaselines(RankerContract):
     @pytest.fixture
-    def scorer(self, name, data, text):
-        return fit_baselines(data, text, clock="real")[name]
+    def scorer(self, name, fitted):
+        return fitted[name]
 
 
 def request(*history: int) -> Requests:
@@ -93,20 +104,60 @@ def test_content_neighbours_prefer_the_same_topic(text):
     assert set(topic[np.argsort(-scores)[:4]]) == {topic[4]}
 
 
+def test_als_is_the_least_squares_of_a_history(data):
+    model = Als.fit(data, alpha=10.0, seed=7).model
+    items, taken = np.asarray(model.item_factors, dtype=np.float64), np.zeros(data.n_items + 1)
+    taken[[3, 7]] = 1.0
+    weights = np.diag(1.0 + 9.0 * taken)  # implicit: alpha for a taken item, 1 for all others
+    ridge = model.regularization * np.eye(items.shape[1])
+    user = np.linalg.solve(items.T @ weights @ items + ridge, 10.0 * items.T @ taken)
+    assert np.allclose(Als(model).scores(request(3, 3, 7))[0], items @ user, atol=1e-4)
+
+
+def test_bpr_knows_whom_it_met_and_ranks_by_bias_for_others(data):
+    met, stranger, cold = int(np.argmax(np.diff(data.offsets))), 0, 5
+    users = np.repeat(np.arange(data.n_users), np.diff(data.offsets))
+    keep = (users != stranger) & (data.items != cold)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(users[keep], minlength=data.n_users))])
+    rest = [column[keep] for column in (data.items, data.times, data.events, data.values)]
+    found = Bpr.fit(replace(data, sequences=Sequences(offsets, *rest)), rate=0.2, seed=7)
+    scores = found.scores(Requests(np.array([met, stranger]), [np.zeros(0, np.int32)] * 2, np.zeros(2)))
+    taken = np.unique(rest[0][offsets[met] : offsets[met + 1]])
+    others = np.setdiff1d(rest[0], taken)
+    assert scores[0, taken].mean() > scores[0, others].mean() + 1.0
+    assert scores[1].tolist() == found.items[:, -1].tolist()
+    assert (scores[1, cold] <= scores[1, 1:]).all()
+
+
+def test_bpr_that_diverges_is_fitted_more_slowly(data):
+    assert np.isfinite(Bpr.fit(data, rate=50.0, seed=7).items).all()
+
+
+@pytest.mark.parametrize("fit", [Als.fit, Bpr.fit])
+def test_the_same_seed_gives_the_same_factors_and_another_seed_others(data, fit):
+    first, again, other = (fit(data, 0.1, seed).scores(request(3, 7)) for seed in (7, 7, 8))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_only_what_is_wanted_is_fitted_and_popularity_always(data, text):
+    assert list(fit_baselines(data, text, "real", ["EASE"], 7)) == ["popularity", "EASE"]
+
+
 def test_an_order_without_a_clock_has_no_recent_popularity(data, text):
-    assert "recent popularity" not in fit_baselines(data, text, clock="order")
+    assert "recent popularity" not in fit_baselines(data, text, "order", EVERY, 7)
 
 
 def test_without_text_there_is_no_content_ranking(data, text):
-    assert "content-kNN" not in fit_baselines(data, None, clock="real")
-    assert "content-kNN" not in fit_baselines(data, np.zeros_like(text), clock="real")
+    assert "content-kNN" not in fit_baselines(data, None, "real", EVERY, 7)
+    assert "content-kNN" not in fit_baselines(data, np.zeros_like(text), "real", EVERY, 7)
 
 
 def test_a_target_without_interactions_has_baselines_that_say_nothing(tmp_path):
     root = write_training_set(tmp_path, {"t": ["target"]}, users=12, items=8)
     rewrite_without_training(root / "training", "t")
     empty = load_domain(root / "training", "t")
-    for name, scorer in fit_baselines(empty, np.ones((9, 4), dtype=np.float32), clock="real").items():
+    for name, scorer in fit_baselines(empty, np.ones((9, 4), dtype=np.float32), "real", EVERY, 7).items():
         scores = scorer.scores(request(1))
         assert scores.shape == (1, 9), name
         assert np.isfinite(scores).all(), name

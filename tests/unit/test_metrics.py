@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.evaluation import top_items
+from pipeline.data.training_set import Holdout
+from pipeline.evaluation import ranking, top_items
 from pipeline.evaluation.metrics import per_user
-from pipeline.evaluation.ranking import Ranks, best_unseen, ranks_of
+from pipeline.evaluation.ranking import Ranks, best_unseen, rank_holdout, ranks_of
 
 
 def oracle(scores: list[float], wanted: int, seen: set[int], masked: bool) -> dict[str, float]:
@@ -80,7 +82,40 @@ def test_scores_of_another_catalogue_are_refused():
         ranks_of(np.zeros((1, 4)), np.array([7]), [np.array([], dtype=np.int32)])
 
 
-@pytest.mark.parametrize("long", [1, 8192])  # by groups, and at once
+class Fixed:
+    """The same scores whoever asks beside; remembers the lengths of histories in each block."""
+
+    def __init__(self, table):
+        self.table, self.blocks = table, []
+
+    def scores(self, requests):
+        self.blocks.append([len(history) for history in requests.histories])
+        return self.table[requests.users]
+
+
+def test_blocks_change_neither_ranks_nor_their_order(monkeypatch):
+    draws, n, n_items = np.random.default_rng(0), 23, 40
+    histories = [draws.integers(1, n_items + 1, length) for length in draws.integers(0, 9, n)]
+    offsets = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
+    wanted, none, told = draws.integers(1, n_items + 1, n), np.zeros(n, np.int64), np.full(n, "warm")
+    users, seen = np.arange(n)[::-1], np.concatenate(histories)
+    holdout = Holdout("test", users, wanted, none, offsets, seen, np.zeros(len(seen)), told, told, None)
+    scorer = Fixed(draws.normal(size=(n, n_items + 1)).astype(np.float32))
+    rows = draws.permutation(n)[:17]
+    monkeypatch.setattr(ranking, "CACHE_BYTES", 1)
+    monkeypatch.setattr(ranking, "ENOUGH_ROWS", 3)
+    found = rank_holdout(scorer, holdout, n_items, rows, top=5)
+    expected = ranks_of(scorer.table[users[rows]], wanted[rows], [histories[row] for row in rows])
+    for column, right in zip((found.masked, found.unmasked, found.candidates_masked), expected, strict=False):
+        assert column.tolist() == right.tolist()
+    best = best_unseen(scorer.table[users[rows]], [histories[row] for row in rows], 5)
+    assert found.top.tolist() == best.tolist()
+    assert {len(block) for block in scorer.blocks} == {3, 2}
+    lengths = list(chain.from_iterable(scorer.blocks))
+    assert lengths == sorted(lengths)  # histories of like length are read together
+
+
+@pytest.mark.parametrize("long", [1, 8192])  # rows that are long, and short ones
 @pytest.mark.parametrize("n_items", [7, 40, 333])
 def test_the_best_unseen_items_are_those_of_a_sort(monkeypatch, long, n_items):
     monkeypatch.setattr(top_items, "LONG", long)

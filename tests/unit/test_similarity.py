@@ -53,6 +53,12 @@ def test_the_weight_with_the_best_validation_is_kept(model, peak):
     assert figure == 0
 
 
+def test_where_content_says_nothing_the_likeness_goes(model):
+    model.spec = replace(model.spec, similarity=WHILE_TRAINING)
+    assert choose_similarity("t", model, lambda m: 0.5) == 0.5
+    assert model.spec.similarity == 0.0
+
+
 def test_without_rows_the_weight_stays(model):
     assert choose_similarity("t", model, lambda m: 1 / 0) is None  # without a similarity nobody is asked
     model.spec = replace(model.spec, similarity=3.0)

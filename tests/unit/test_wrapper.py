@@ -106,6 +106,20 @@ def test_every_fault_has_its_code_and_its_sentence(root, stage, fault, code, wor
     assert word in record["message"]
 
 
+def test_beside_the_first_process_of_torchrun_nothing_is_left(root, stage, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    for rank, code in (("1", 0), ("2", 78), ("0", 0)):
+        monkeypatch.setenv("RANK", rank)
+        before = sorted(root.rglob("*"))
+        stage(write if code == 0 else refuse)
+        assert run_stage(root, "toy", None) == code
+        assert (sorted(root.rglob("*")) == before) == (rank != "0")
+
+
+def refuse(inputs, outputs, params, job):
+    raise BadConfiguration("no")
+
+
 def test_libraries_own_words_for_a_server_that_is_away_are_understood():
     import httpx
     import psycopg
