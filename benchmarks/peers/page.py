@@ -13,6 +13,7 @@ COLOURS = ("#0b6e4f", "#7fb69b", "#b3541e", "#3b5b92")
 STYLE = """
 body { font: 16px/1.5 system-ui; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 td, th { padding: .2rem .7rem; text-align: left }
+svg { overflow: visible }
 text { font: 13px system-ui; fill: currentColor }
 .axis { stroke: currentColor; opacity: .25 }
 """
@@ -61,7 +62,8 @@ def _curves(sides: Sequence[Side]) -> str:
     parts = []
     for half in range(round(start * 2), round(end * 2) + 1):
         x, y = at(10 ** (half / 2), 0.0)
-        parts.append(f'<path class="axis" d="M{x:.1f} {y:.1f}V10"/>{_text(x - 10, y + 20, f"{10 ** (half / 2):.3g}")}')
+        tick = f"{round(10 ** (half / 2)):,}"
+        parts.append(f'<path class="axis" d="M{x:.1f} {y:.1f}V10"/>{_text(x - 10, y + 20, tick)}')
     for quarter in range(5):
         x, y = at(10**start, top * quarter / 4)
         parts.append(

@@ -6,8 +6,7 @@ Shared parts start from the backbone, ID vectors are the target's own. `transfer
 are tried (pipeline/transfer/strategies.py); with `scratch` among them the backbone has to show that it helps, and
 where it does not, what was trained from nothing is kept. A target without a single interaction keeps the backbone as
 it is: its items are ranked by content, its users by profile (zero-shot). At the end new items are set among the others
-(pipeline/transfer/newcomers.py). Sequences that `augment` feeds in train beside
-the real ones; validation is real.
+(pipeline/transfer/newcomers.py). Sequences that `augment` feeds in train beside the real ones; validation is real.
 """
 
 from __future__ import annotations
