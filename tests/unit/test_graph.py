@@ -85,3 +85,9 @@ def test_every_import_of_a_stage_is_a_dependency_of_it():
                     queue += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         missing = [m for m in sorted(seen) if not any(m == a or m.startswith(f"{a}.") for a in allowed)]
         assert not missing, f"{stage.name} imports {missing}, which dvc.yaml does not list under its deps"
+
+
+def test_every_code_dependency_is_there():
+    for stage in load_graph(CHECKOUT / "dvc.yaml").stages.values():
+        gone = [path for path in stage.code if not (CHECKOUT / path).exists()]
+        assert not gone, f"dvc.yaml lists {gone} under the deps of {stage.name}"
