@@ -31,10 +31,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pydantic import SecretStr
+
 from pipeline.containers.engine import connect, inspect_image
+from pipeline.containers.reaper import end_all, reap_containers
 from pipeline.exit_codes import BadConfiguration, PassingFault, StageError
 from pipeline.orchestration.container_mounts import IMAGE_USER
-from pipeline.settings import CHECKOUT, settings
+from pipeline.registry.reaper import airflow_state
+from pipeline.settings import CHECKOUT, Settings, settings
 from pipeline.stack.credentials import AirflowKeys, airflow_passwords, write_privately
 from pipeline.stack.home import prepare_home
 
@@ -51,15 +55,22 @@ def main(words: list[str]) -> int:
         PassingFault: no Docker engine answers, or a server does not become well.
         BadConfiguration: there is no docker compose, or an image is missing.
     """
-    if words[:1] == ["down"]:
-        return compose("down", "--remove-orphans", *words[1:])
     client = connect()
+    if words[:1] == ["down"]:
+        if (
+            known := read_env()
+        ):  # stages are no part of the file: the scheduler, which is stopped first, has started them
+            compose("stop")
+            end_all(settings_of(known), client)
+        return compose("down", "--remove-orphans", *words[1:])
     variables = write_env()
     for image in ("STAGE", "AIRFLOW"):  # the others are fetched
         inspect_image(client, variables[f"WARMSTART_IMAGE_{image}"])
     if code := compose("up", "--detach", "--remove-orphans"):
         return code
     await_health(client)
+    here = settings_of(variables)
+    reap_containers(here, client, airflow_state(here))
     return 0 if words == ["up"] else subprocess.call(words, env=os.environ | client_environment(variables))
 
 
@@ -129,6 +140,18 @@ def client_environment(variables: Mapping[str, str]) -> dict[str, str]:
         "WARMSTART_AIRFLOW_API_URL": f"http://127.0.0.1:{variables['WARMSTART_AIRFLOW_PORT']}",
         "WARMSTART_AIRFLOW_PASSWORD": variables["AIRFLOW_ADMIN_PASSWORD"],
     }
+
+
+def settings_of(variables: Mapping[str, str]) -> Settings:
+    """The system as this machine reaches it."""
+    asked = client_environment(variables)
+    return settings().model_copy(
+        update={
+            "home": Path(variables["WARMSTART_HOME"]),
+            "airflow_api_url": asked["WARMSTART_AIRFLOW_API_URL"],
+            "airflow_password": SecretStr(asked["WARMSTART_AIRFLOW_PASSWORD"]),
+        }
+    )
 
 
 def hand_over(home: Path, uid: int) -> None:

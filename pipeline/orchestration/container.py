@@ -124,14 +124,9 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
             raise AirflowException(f"container {external_id[:12]} was taken away while it worked: {fault}") from fault
         end(self.cli, external_id)
         code = state["ExitCode"]
-        if state["OOMKilled"] and code in (KILLED, -9):
-            limit = self._resources.memory / 2**30
-            self.log.error(
-                "out of memory (OOMKilled): the container may use %.2f GiB, and its peak was at that limit; raise "
-                "meta.memory of the stage in dvc.yaml, or let it do less at once", limit,
-            )  # fmt: skip
-        elif state["OOMKilled"]:
-            self.log.warning("the kernel has killed a process of this container for want of memory (OOMKilled)")
+        if state["OOMKilled"]:
+            what = "the container" if code in (KILLED, -9) else "a process in the container"
+            self.log.error("%s", self._resources.out_of_memory(what))
         raise_for_exit_code(code, self.task_id)
 
     def get_job_result(self, external_id: Any, context: Any) -> None:

@@ -22,6 +22,7 @@ from kubernetes.client import ApiException
 from pipeline.containers.engine import image_by_digest
 from pipeline.containers.labels import container_name
 from pipeline.exit_codes import PassingFault
+from pipeline.orchestration.container_environment import checkout_environment
 from pipeline.orchestration.exit_status import raise_for_exit_code, told
 from pipeline.orchestration.inputs import inputs_digest
 from pipeline.orchestration.location import home, run_record, workspace_folder
@@ -95,11 +96,7 @@ class PodOperator(KubernetesPodOperator):
             if ending is None:
                 raise
             if ending.reason == "OOMKilled":
-                limit = resources(self.meta).memory / 2**30
-                self.log.error(
-                    "out of memory (OOMKilled): the pod may use %.2f GiB, and its peak was at that limit; raise "
-                    "meta.memory of the stage in dvc.yaml, or let it do less at once", limit,
-                )  # fmt: skip
+                self.log.error("%s", resources(self.meta).out_of_memory("the pod's container"))
             raise_for_exit_code(ending.exit_code, self.task_id)
 
     def on_kill(self) -> None:
@@ -123,6 +120,7 @@ class PodOperator(KubernetesPodOperator):
             home=Path(home()),
             wanted=wanted,
             inherited=os.environ,
+            besides={} if self.in_workspace else checkout_environment(os.environ),
             task=task_identity(ti),
             inputs=inputs_digest(folder, self.words, self.reads, self.target, image),
             seconds=int(self.execution_timeout.total_seconds()) if self.execution_timeout else None,

@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from kubernetes.client import models as k8s
 
@@ -42,6 +43,7 @@ def stage_pod(
     home: Path,
     wanted: Resources,
     inherited: Mapping[str, str],
+    besides: Mapping[str, str] = MappingProxyType({}),
     task: Mapping[str, str],
     inputs: str,
     seconds: int | None,
@@ -52,12 +54,13 @@ def stage_pod(
         image: by its digest.
         folder: where the command runs: the workspace, or the checkout.
         inherited: the environment of the process that asks; an allow-list of it reaches the pod.
+        besides: variables that it gets in any case; the secret ones by reference, too.
         task: variables that name the task.
         inputs: names the work; a pod that does the same may be attached to again.
         seconds: after which the cluster ends it, also when nobody watches; None is never.
     """
     secret = inherited.get("WARMSTART_K8S_SECRET", "warmstart")
-    variables = container_environment(inherited) | {"WARMSTART_IMAGE": image}
+    variables = {**container_environment(inherited), **besides, "WARMSTART_IMAGE": image}
     given = [_variable(name, value, inherited, secret) for name, value in variables.items()]
     given += [k8s.V1EnvVar(name=name, value=value) for name, value in task.items()]
     return k8s.V1Pod(

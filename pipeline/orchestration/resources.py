@@ -33,6 +33,13 @@ class Resources:
     shm: int
     gpus: int | Literal["auto"]
 
+    def out_of_memory(self, what: str) -> str:
+        """What to tell a person when the kernel has killed `what` for want of memory."""
+        return (
+            f"out of memory (OOMKilled): {what} was killed, the limit is {self.memory / 2**30:.2f} GiB, and the peak "
+            "was at that limit; raise meta.memory of the stage in dvc.yaml, or let it do less at once"
+        )
+
 
 def resources(meta: Mapping[str, Any]) -> Resources:
     """Read a stage's `meta`.

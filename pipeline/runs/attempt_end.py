@@ -131,7 +131,9 @@ def _failure(address: str, record: dict[str, Any] | None, dvc_code: int) -> tupl
     elif record["exit_code"] == DONE:
         code, sentence = PASSING_FAULT, f"the stage was done, but DVC could not keep its outputs (exit {dvc_code})"
     else:
-        return record["exit_code"], record["message"]
+        limit = memory_limit() if record["image"] else None  # a container is one stage's: what was killed was its child
+        told = f"; {limit.sentence()}" if limit and limit.kills else ""
+        return record["exit_code"], record["message"] + told
     log.error("%s: %s", address, sentence)
     return code, sentence
 

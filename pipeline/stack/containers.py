@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.containers.engine import connect, image_by_digest, image_name, inspect_image
+from pipeline.containers.engine import connect, host_gpus, image_by_digest, image_name, inspect_image
 from pipeline.containers.reaper import end_all, reap_containers
-from pipeline.exit_codes import PassingFault, StageError
+from pipeline.exit_codes import BadConfiguration, PassingFault, StageError
+from pipeline.graph import load_graph
+from pipeline.orchestration.resources import resources
 from pipeline.registry.reaper import airflow_state
-from pipeline.settings import Settings
+from pipeline.settings import CHECKOUT, Settings
 from pipeline.stack.check import ERROR, OK, Check
 from pipeline.stack.waiting import Say
 
@@ -21,12 +23,25 @@ def refuse_unready_runtime(settings: Settings) -> None:
 
     Raises:
         PassingFault: no engine answers.
-        BadConfiguration: no such image, or, for a cluster, one without a digest.
+        BadConfiguration: no such image, or, for a cluster, one without a digest; a stage asks for more GPUs than are
+            there.
     """
     if settings.runtime == "docker":
-        inspect_image(connect(ENGINE_SECONDS), image_name(IMAGE))
+        client = connect(ENGINE_SECONDS)
+        inspect_image(client, image_name(IMAGE))
+        _refuse_missing_gpus(host_gpus(client))
     elif settings.runtime == "kubernetes":
         image_by_digest(IMAGE)
+
+
+def _refuse_missing_gpus(there: int | None) -> None:
+    for stage in load_graph(CHECKOUT / "dvc.yaml").stages.values():
+        wanted = resources(stage.meta).gpus
+        if there is not None and wanted != "auto" and wanted > there:
+            raise BadConfiguration(
+                f"{stage.name} asks for {wanted} GPU(s), and this machine has {there}: run it where there are, or "
+                "write `gpus: auto` under its meta in dvc.yaml"
+            )
 
 
 def runtime(settings: Settings) -> list[Check]:

@@ -43,10 +43,12 @@ def test_the_charts_values_are_about_the_same_things():
     (mount,) = values["scheduler"]["extraVolumeMounts"]
     assert (environment["WARMSTART_RUNTIME"], environment["WARMSTART_HOME"]) == ("kubernetes", mount["mountPath"])
     assert not any("PASSWORD" in name or "SECRET" in name for name in environment)
+    assert values["allowPodLaunching"] is False  # the chart's role for it allows pods/exec
 
 
 def test_the_stages_pods_are_those_that_the_documents_speak_of():
-    pod = spec_of("pretrain", WARMSTART_K8S_PRIORITY_CLASS="warmstart-stage")
+    values = yaml.safe_load((CHECKOUT / "docker" / "k8s" / "airflow-values.yaml").read_text())
+    pod = spec_of("pretrain", **{variable["name"]: variable["value"] for variable in values["env"]})
     spec = pod["spec"]
     assert pod["metadata"]["namespace"] == the("Namespace")["metadata"]["name"]
     assert spec["serviceAccountName"] == the("ServiceAccount")["metadata"]["name"]
@@ -56,6 +58,11 @@ def test_the_stages_pods_are_those_that_the_documents_speak_of():
     selected = the("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
     assert selected.items() <= pod["metadata"]["labels"].items()
     assert the("NetworkPolicy")["spec"]["ingress"] == []
+    servers, names = the("NetworkPolicy")["spec"]["egress"]
+    assert {port["port"] for port in servers["ports"]} == {5432, 5000, 6379}
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert spec["terminationGracePeriodSeconds"] > 0
+    assert spec["activeDeadlineSeconds"] == 3600
 
 
 def test_the_database_is_made_with_the_pool_that_stages_wait_for():

@@ -10,7 +10,7 @@ import pytest
 from kubernetes.client import ApiClient
 
 from pipeline.graph import load_graph
-from pipeline.orchestration.container_environment import container_environment, is_secret
+from pipeline.orchestration.container_environment import checkout_environment, container_environment, is_secret
 from pipeline.orchestration.pod_spec import pod_name, stage_pod
 from pipeline.orchestration.resources import resources
 
@@ -31,7 +31,7 @@ ENVIRONMENT = {
 }
 
 
-def spec_of(stage: str, **environment: str) -> dict:
+def spec_of(stage: str, besides: dict[str, str] | None = None, **environment: str) -> dict:
     pod = stage_pod(
         name=pod_name(f"warmstart-1a2b-manual__2026-01-01T00:00:00+00:00-{stage}-1"),
         image="registry/warmstart-stage@sha256:0123",
@@ -40,6 +40,7 @@ def spec_of(stage: str, **environment: str) -> dict:
         home=Path("/home"),
         wanted=resources(GRAPH.stages[stage].meta),
         inherited={**ENVIRONMENT, **environment},
+        besides=besides or {},
         task={"WARMSTART_TASK": "{}"},
         inputs="0" * 64,
         seconds=3600,
@@ -110,3 +111,18 @@ def test_a_containers_environment_is_an_allow_list():
 def test_resources_that_mean_nothing_are_refused(meta, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         resources(meta)
+
+
+def test_a_pod_that_opens_runs_reads_anothers_checkout_and_asks_airflow_by_a_reference():
+    pod = spec_of("snapshot", besides=checkout_environment(ENVIRONMENT))
+    (container,) = pod["spec"]["containers"]
+    given = {variable["name"]: variable for variable in container["env"]}
+    assert (given["GIT_CONFIG_KEY_0"]["value"], given["GIT_CONFIG_VALUE_0"]["value"]) == ("safe.directory", "*")
+    assert given["WARMSTART_AIRFLOW_PASSWORD"]["valueFrom"]["secretKeyRef"]["key"] == "WARMSTART_AIRFLOW_PASSWORD"
+    assert "canary" not in str(pod)
+
+
+def test_nodes_are_chosen_by_the_clusters_owner():
+    assert spec_of("pretrain", WARMSTART_K8S_NODE_SELECTOR="disk=ssd,zone=a")["spec"]["nodeSelector"] == {
+        "disk": "ssd", "zone": "a",
+    }  # fmt: skip

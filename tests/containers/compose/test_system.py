@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.containers.labels import HOME, labels
 from pipeline.exit_codes import BadConfiguration
 from tests.containers.needed import engine_with_image, left_out
 from tests.e2e.conftest import QUICK
@@ -75,7 +76,7 @@ def ended(system) -> dict[str, Any]:
 def test_a_run_is_finished_in_it(system, ended):
     assert ended["finished"]
     assert ended["images"]["stage"].startswith("sha256:")
-    assert system.engine.containers(all=True, filters={"label": f"warmstart.home={system.home}"}) == []
+    assert system.engine.containers(all=True, filters={"label": f"{HOME}={system.home}"}) == []
 
 
 def test_features_are_in_redis_and_artifacts_in_mlflows_volume(system, ended):
@@ -109,6 +110,16 @@ def test_from_the_stages_network_nothing_else_is_reached(system):
     reached = system.engine.logs(made["Id"]).decode().split()
     system.engine.remove_container(made["Id"])
     assert reached == ["postgres", "mlflow", "redis"]
+
+
+def test_stopping_it_ends_its_stages_too(system):
+    marks = labels(system.home, "manual__x", "pretrain", 1, "")
+    limits = system.engine.create_host_config(network_mode="warmstart_stages")
+    made = system.engine.create_container("warmstart-stage:cpu", ["sleep", "300"], labels=marks, host_config=limits)
+    system.engine.start(made["Id"])
+    assert system.make("down").returncode == 0
+    assert system.engine.containers(all=True, filters={"label": f"{HOME}={system.home}"}) == []
+    assert system.containers() == {}
 
 
 def said(system: System, service: str, script: str) -> str:

@@ -65,6 +65,11 @@ class Bench:
         (self.workspace / "params.yaml").write_text(yaml.safe_dump({"data": "world:tiny"}))
         lock_input(self, "1")
 
+    def pin(self, image: str) -> None:
+        """Say in run.yaml which image the run was opened with."""
+        about = {"run_id": self.run_id, "commit": "c0ffee", "images": {"stage": image}}
+        (self.workspace / "run.yaml").write_text(yaml.safe_dump(about))
+
     def of_another_run(self, run_id: str) -> Bench:
         """A run beside this one, in the same home."""
         other = Bench(self.home, self.client, run_id)

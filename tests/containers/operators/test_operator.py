@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import pytest
@@ -89,14 +90,27 @@ def test_ending_the_task_ends_the_container_even_if_it_will_not_listen(bench):
 @pytest.mark.parametrize("whose", ["own", "child's"])
 def test_out_of_memory_is_told_with_the_limit_and_what_to_change(bench, capfd, whose):
     hog = "b = []\nwhile True: b.append(bytearray(2**24))"
-    child = f"import subprocess, sys\nsys.exit(137 if subprocess.call([sys.executable, '-c', {hog!r}]) else 0)"
+    child = f"import subprocess, sys\nsys.exit(75 if subprocess.call([sys.executable, '-c', {hog!r}]) else 0)"
     bench.install(hog if whose == "own" else child)
-    with pytest.raises(AirflowException, match="137"):
+    with pytest.raises(AirflowException, match="137" if whose == "own" else "75"):
         bench.run(bench.stage(memory="96m"))
     told = capfd.readouterr().out
     assert "OOMKilled" in told
     assert "0.09 GiB" in told
     assert "meta.memory" in told
+
+
+def test_a_rerun_uses_the_image_that_was_pinned_when_its_run_was_opened(bench, monkeypatch, capfd):
+    image = bench.client.inspect_image(os.environ.get("WARMSTART_IMAGE_STAGE", "warmstart-stage:cpu"))["Id"]
+    monkeypatch.setenv("WARMSTART_IMAGE_STAGE", "nobody/has-this:1")  # what the name means today
+    bench.install("import os; open('said', 'w').write(os.environ['WARMSTART_IMAGE'])")
+    bench.pin(image)
+    bench.run()
+    assert bench.said() == image
+    bench.pin(f"sha256:{64 * '0'}")
+    with pytest.raises(AirflowFailException):
+        bench.run()
+    assert 64 * "0" in capfd.readouterr().out
 
 
 def test_a_missing_image_is_refused_in_words(bench, monkeypatch, capfd):
