@@ -15,7 +15,6 @@ import scipy.sparse as sp
 
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, Holdout
-from pipeline.evaluation.factorisations import Als, Bpr
 from pipeline.evaluation.interactions import history_matrix, seen_matrix
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import Requests, Scorer, rank_holdout
@@ -165,14 +164,25 @@ def _candidates(data: DomainData, text_vectors: Array | None, clock: str, seed: 
         found["EASE"] = [(f"EASE, ridge {ridge}", partial(Ease.fit, data, ridge)) for ridge in (100.0, 10.0, 1000.0)]
     else:
         log.info("EASE is left out: %s items, and its matrix is made for %s at most", data.n_items, EASE_ITEMS)
-    if len(data.items) <= FACTORISED_ROWS:
-        found["ALS"] = [(f"ALS, alpha {alpha}", partial(Als.fit, data, alpha, seed)) for alpha in (40.0, 10.0, 1.0)]
-        found["BPR"] = [(f"BPR, rate {rate}", partial(Bpr.fit, data, rate, seed)) for rate in (0.2, 0.05, 0.02)]
-    else:
-        log.info("ALS and BPR are left out: %s training interactions, over %s", len(data.items), FACTORISED_ROWS)
+    found |= _factorised(data, seed)
     if text_vectors is not None and bool(text_vectors.any()):
         unit = unit_rows(text_vectors)
         found["content-kNN"] = [
             (f"content-kNN, decay {d}", partial(ContentNeighbours, unit, d)) for d in (0.8, 0.6, 0.95)
         ]
     return found
+
+
+def _factorised(data: DomainData, seed: int) -> dict[str, list[Candidate]]:
+    if len(data.items) > FACTORISED_ROWS:
+        log.info("ALS and BPR are left out: %s training interactions, over %s", len(data.items), FACTORISED_ROWS)
+        return {}
+    try:
+        from pipeline.evaluation.factorisations import Als, Bpr
+    except ImportError as fault:  # `implicit` brings no OpenMP of its own, and torch not everywhere
+        log.warning("ALS and BPR are left out: %s; Debian's package libgomp1 has OpenMP's library", fault)
+        return {}
+    return {
+        "ALS": [(f"ALS, alpha {alpha}", partial(Als.fit, data, alpha, seed)) for alpha in (40.0, 10.0, 1.0)],
+        "BPR": [(f"BPR, rate {rate}", partial(Bpr.fit, data, rate, seed)) for rate in (0.2, 0.05, 0.02)],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,3 +162,11 @@ def test_a_target_without_interactions_has_baselines_that_say_nothing(tmp_path):
         scores = scorer.scores(request(1))
         assert scores.shape == (1, 9), name
         assert np.isfinite(scores).all(), name
+
+
+def test_without_openmp_the_factorisations_are_left_out_and_said_to_be(data, text, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "pipeline.evaluation.factorisations", None)
+    found = fit_baselines(data, text, "real", ["ALS", "BPR", "item-kNN"], seed=7)
+    assert set(found) == {"popularity", "item-kNN"}
+    assert "ALS and BPR are left out" in caplog.text
+    assert "libgomp1" in caplog.text
