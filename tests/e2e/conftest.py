@@ -63,6 +63,11 @@ class Night:
         answer = self.api._send("PATCH", f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}", json=body)
         assert answer.status_code == 200, answer.text
 
+    def clear_task(self, run_id: str, task_id: str) -> None:
+        body = {"dag_run_id": run_id, "task_ids": [task_id], "only_failed": False, "dry_run": False}
+        answer = self.api._send("POST", f"/api/v2/dags/{DAG}/clearTaskInstances", json=body)
+        assert answer.status_code == 200, answer.text
+
     def log_of(self, run_id: str, task_id: str, attempt: int = 1) -> str:
         path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         return str(self.api._get(path, params={"map_index": -1, "full_content": "true"}))

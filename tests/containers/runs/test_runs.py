@@ -75,7 +75,7 @@ def test_nothing_that_a_stage_writes_belongs_to_root(docker_night, in_containers
     assert 0 not in {path.stat().st_uid for path in written}
 
 
-def test_a_killed_workers_container_is_adopted_by_the_retry_and_ended_with_it(engine, docker_night):
+def test_a_killed_workers_container_is_adopted_and_ended_when_its_task_is_cleared_or_failed(engine, docker_night):
     run_id = docker_night.trigger(targets=["harbour"], overrides=LONG)
     container = await_container(engine, docker_night, run_id, "pretrain")
     kill_worker(docker_night, run_id, "pretrain")
@@ -85,6 +85,11 @@ def test_a_killed_workers_container_is_adopted_by_the_retry_and_ended_with_it(en
     home = docker_night.settings.home
     [adopted] = find(engine, home, run_id, "pretrain")
     assert (adopted["Id"], adopted["State"]) == (container, "running")
+
+    docker_night.clear_task(run_id, "pretrain")
+    wait_until(lambda: container not in ids(engine, docker_night, run_id), "the end of the cleared task's container")
+    another = await_container(engine, docker_night, run_id, "pretrain")
+    assert ids(engine, docker_night, run_id) == [another]
 
     docker_night.patch_task(run_id, "pretrain", new_state="failed")
     wait_until(lambda: not find(engine, home, run_id, "pretrain"), "the end of the container")
@@ -116,6 +121,10 @@ def start(engine: Any, image: str, marks: dict[str, str]) -> str:
     container = engine.create_container(image, ["sleep", "300"], labels=marks, network_disabled=True)
     engine.start(container["Id"])
     return str(container["Id"])
+
+
+def ids(engine: Any, night: Night, run_id: str) -> list[str]:
+    return [container["Id"] for container in find(engine, night.settings.home, run_id, "pretrain")]
 
 
 def await_container(engine: Any, night: Night, run_id: str, stage: str) -> str:
