@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.models.ages import ages
+
 HALF_LIVES = (1.5, 6.0)  # in items, at the start; learned
 
 
@@ -34,10 +36,7 @@ class Recency(nn.Module):
         Returns:
             float32 [B, 1 + L, D]; zeros at the first place, where nothing has been read.
         """
-        place = present.long().cumsum(1)  # (B, L), 1 is the first item
-        age = place[:, :, None] - place[:, None, :]  # (B, L, L) query, key
-        counts = (age >= 0) & present[:, None, :]
-        age = age.clamp(min=0).to(history.dtype)  # of what is to come, the weight must stay finite
+        age, counts = ages(present, history.dtype)  # (B, L, L) query, key
         total = torch.zeros_like(history)
         for rate, gain in zip(self.log_rate.exp(), self.gain, strict=True):
             weight = torch.where(counts, torch.exp(-rate * age), 0.0)  # (B, L, L)

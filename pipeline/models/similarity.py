@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.models.ages import ages
+
 DECAYS = (0.63, 0.89)  # per item; half-lives of 1.5 and 6 items, the mean of both is taken
 
 
@@ -37,10 +39,7 @@ def content_means(content: Tensor, present: Tensor) -> Tensor:
     Returns:
         float32 [B, 1 + L, C]; zeros at the first place, where nothing has been read.
     """
-    place = present.long().cumsum(1)  # (B, L), 1 is the first item
-    age = place[:, :, None] - place[:, None, :]  # (B, L, L) query, key
-    counts = (age >= 0) & present[:, None, :]
-    age = age.clamp(min=0).to(content.dtype)
+    age, counts = ages(present, content.dtype)  # (B, L, L) query, key
     total = torch.zeros_like(counts, dtype=content.dtype)
     for decay in DECAYS:
         weight = torch.where(counts, decay**age, 0.0)  # (B, L, L)
