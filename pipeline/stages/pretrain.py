@@ -36,9 +36,14 @@ class Params(LossParams):
     positions: Literal["learned", "rotary"] = Field(default="learned", description="a table, or turns of the heads")
     feed_forward: Literal["gelu", "swiglu"] = Field(default="gelu", description="of a layer")
     residual_gates: bool = Field(default=False, description="what a layer adds passes a gate that reads the stream")
-    fusion: Literal["sum", "gates"] = Field(
-        default="sum", description="of the content vectors of an item; gates: each counts by what it says"
+    fusion: Literal["sum", "gates", "decision"] = Field(
+        default="sum",
+        description="of the content vectors of an item; gates: each counts by what it says; decision: each is scored",
     )
+    relative_time: bool = Field(
+        default=False, description="how long ago an item was taken is a bias of attention; where clocks are real"
+    )
+    events: bool = Field(default=False, description="add event type and value of an interaction to its item")
     max_length: int = Field(ge=1, description="interactions of a history that are read, the latest ones")
     item_statistics: bool = Field(
         default=True, description="read the items' point-in-time statistics; they are those at the end of training"
@@ -47,6 +52,7 @@ class Params(LossParams):
     id_dropout: float = Field(ge=0, lt=1, description="chance that an item is trained by content alone")
     attribute_buckets: int = Field(default=4096, ge=1, description="rows of the hashed table of item attributes")
     profile_buckets: int = Field(default=256, ge=1, description="rows of the hashed table of user attributes")
+    compile: bool = Field(default=False, description="torch.compile of what reads the sequences; on a GPU only")
     temperature: float = Field(
         default=0.7, ge=0, le=1, description="1 draws domains by size, 0 draws all domains equally often"
     )
@@ -125,6 +131,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         feed_forward=params.feed_forward,
         residual_gates=params.residual_gates,
         fusion=params.fusion,
+        relative_time=params.relative_time and dataset["clock"] == "real",
+        events=tuple(dataset["events"]) if params.events else (),
         similarity=WHILE_TRAINING if params.similarity and kinds else 0.0,
         id_width=params.width,
         attribute_buckets=params.attribute_buckets,
@@ -149,7 +157,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "backbone of %s parameters on %s; %s validation rows",
         f"{model.n_parameters:,}", device, f"{validation.n_rows:,}",
     )  # fmt: skip
-    plan = params.plan("pretrain", params.temperature)
+    if params.relative_time and not spec.relative_time:
+        log.info("%s has an order and no clock: relative_time is left out", dataset["name"])
+    plan = replace(params.plan("pretrain", params.temperature), compiled=params.compile)
     sequences = [d.training for d in domains]
     if start is not None:
         plan = replace(plan, epochs=params.warm_epochs, learning_rate=params.warm_learning_rate, judge_start=True)
