@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,13 +81,14 @@ class Bench:
         """Make `script` what `python -m pipeline` runs in the workspace."""
         (self.workspace / "pipeline" / "__main__.py").write_text(script)
 
-    def stage(self, address: str = "pretrain", **meta: Any) -> Any:
+    def stage(self, address: str = "pretrain", execution_timeout: timedelta | None = None, **meta: Any) -> Any:
         """The operator of a stage."""
         from pipeline.orchestration.stage import StageOperator
 
         return StageOperator(
-            task_id=address, stage=address, reads=["data/training"], meta={**META, **meta}, docker_conn_id=None
-        )
+            task_id=address, stage=address, reads=["data/training"], meta={**META, **meta}, docker_conn_id=None,
+            execution_timeout=execution_timeout,
+        )  # fmt: skip
 
     def context(self, attempt: int = 1, task: str = "pretrain") -> dict[str, Any]:
         """What Airflow gives a task."""

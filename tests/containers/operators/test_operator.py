@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import timedelta
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.execution_time.task_runner import _run_execute_callable as run_as_airflow  # keeps the time limit
 
 from pipeline.containers.labels import RUN, STAGE, TRY
 from tests.containers.operators.conftest import wait_until
@@ -85,6 +87,15 @@ def test_ending_the_task_ends_the_container_even_if_it_will_not_listen(bench):
     assert bench.containers() == []
     worker.join(10)
     assert isinstance(worker.ending, AirflowException)
+
+
+def test_a_stage_out_of_time_loses_its_container_even_if_it_will_not_listen(bench):
+    bench.install("import signal, time; signal.signal(15, signal.SIG_IGN); open('said', 'w').close(); time.sleep(300)")
+    operator = bench.stage(execution_timeout=timedelta(seconds=8))
+    with pytest.raises(AirflowTaskTimeout):
+        run_as_airflow(bench.context(), operator.execute, operator)
+    assert (bench.workspace / "said").exists()  # it did work until then
+    assert bench.containers() == []
 
 
 @pytest.mark.parametrize("whose", ["own", "child's"])
