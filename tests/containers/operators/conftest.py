@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -146,6 +149,22 @@ def bench(client, tmp_path, monkeypatch) -> Iterator[Bench]:
     yield made
     for container in made.containers():
         end(client, container["Id"])
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[None]:
+    """A process that is ended at the end."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens on a TCP port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def lock_input(bench: Bench, md5: str) -> None:
