@@ -92,7 +92,7 @@ def _write_shop(folder: Path, name: str, shop: Shop, items: pl.DataFrame, events
     # of the users who do not train, all but the test row is history
     rows = rows.with_columns(part=pl.when(chosen | (pl.col("part") == "test")).then("part").otherwise(pl.lit("later")))
     write_sequences(folder / "sequences", training_sequences(rows, events))
-    holdout_table(rows).write_parquet(folder / "holdout.parquet")
+    holdout_table(rows, events).write_parquet(folder / "holdout.parquet")
     trained = rows.filter(pl.col("part") == "train")["item_index"].unique()
     numbers = pl.int_range(1, pl.len() + 1, dtype=pl.Int32)
     items = items.with_columns(

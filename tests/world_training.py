@@ -67,7 +67,7 @@ def _write_market(folder: Path, world: World, name: str, items: pl.DataFrame, ev
     market = world.markets[name]
     rows = split_leave_one_out(index_rows(market.interactions, items, name))
     write_sequences(folder / "sequences", training_sequences(rows, events))
-    holdout_table(rows).write_parquet(folder / "holdout.parquet")
+    holdout_table(rows, events).write_parquet(folder / "holdout.parquet")
     trained = rows.filter(pl.col("part") == "train")["item_index"].unique()
     numbers = pl.int_range(1, pl.len() + 1, dtype=pl.Int32)
     items.with_columns(in_training=numbers.is_in(trained.implode())).write_parquet(folder / "items.parquet")

@@ -143,12 +143,14 @@ class NewItems(nn.Module):
         for name, given in zip(self.modalities, content, strict=True):
             length = given.square().sum(1, keepdim=True).sqrt()  # content is read at length 1: see unit_rows
             units[name] = torch.where(length > 0, given / length.clamp(min=torch.finfo(given.dtype).tiny), 0.0)
-        if units:
+        if units and not self.items.apart:
             vectors = vectors + self.items.fused(units)
         if self.has_features:
             vectors = vectors + self.items.features(inputs[-1])
         if self.items.newcomer is not None:
             vectors = vectors + self.items.newcomer
+        if units and self.items.apart:
+            vectors = torch.cat([vectors, self.items.fused(units)], dim=1)
         return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
 
 
@@ -171,11 +173,19 @@ def export_onnx(
         metadata: written into the file.
         sparse: weights that are mostly zeros are kept as places and values (`pipeline.compression.masks`).
 
+    Raises:
+        BadConfiguration: the model reads more of a history than its items.
+
     Returns:
         the same in torch, to compare with; its linear layers are in float32 in any case.
     """
     from pipeline.compression.quantised import PackedGraph, with_int8_linears
 
+    if model.spec.reads_moments:
+        raise BadConfiguration(
+            "the model reads times or events of a history (pretrain.relative_time, pretrain.events), which a served "
+            "graph is not asked with; serve a student of it, which reads items alone"
+        )
     graph = ServedGraph(model, domain, top_k) if rows == FLOAT32 else PackedGraph(model, domain, top_k, rows)
     graph = graph.cpu().eval()
     spec = model.spec

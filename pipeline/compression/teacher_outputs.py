@@ -24,6 +24,7 @@ from pipeline.data.sequences import Array
 from pipeline.models.padding import left_padded
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
+from pipeline.training.moments import of_places
 from pipeline.training.weights import weights_hash
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,14 @@ def _compute(teacher: SequentialRecommender, domain: Domain, vectors: Tensor, k:
         read = [items[starts[row] : stops[row] - 1] for row in rows]
         with torch.inference_mode():
             history = torch.from_numpy(left_padded(read, teacher.spec.max_length)).to(vectors.device)
+            ends = stops[rows, None] - 1 - np.arange(history.shape[1], -1, -1)  # (B, 1 + L)
             states = teacher.states(
                 domain.name,
                 vectors,
                 history,
                 domain.profile_features[users[rows]],
                 domain.profile_attributes[users[rows]],
+                of_places(domain.data, ends, vectors.device) if teacher.spec.reads_moments else None,
             )  # (B, 1 + L, S)
             length = states.shape[1]
             places = [np.arange(firsts[row], stops[row]) for row in rows]

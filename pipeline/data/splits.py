@@ -12,15 +12,17 @@ Either way a held-out row is ranked with the user's whole earlier history in its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 Protocol = Literal["temporal", "leave_one_out"]
 DropOverlap = Literal["auto", "always", "never"]
 
+HISTORY = ("history", "history_times", "history_events", "history_values")  # of a held-out row, side by side
 FEW = 5  # a user with 1 to FEW earlier interactions is a "few", with none a "cold" user
 MICROSECOND = 1
 
@@ -115,25 +117,37 @@ def drop_overlapping_users(
     }
 
 
-def holdout_table(rows: pl.DataFrame) -> pl.DataFrame:
+def holdout_table(rows: pl.DataFrame, event_names: Sequence[str]) -> pl.DataFrame:
     """The held-out rows of one domain, each with the user's earlier history.
 
     Args:
         rows: every interaction of the domain sorted by user, then time, with `part`, `user_index` and
             `item_index`.
+        event_names: of the whole dataset; an event's code is 1 + its position.
 
     Returns:
-        user_index, split, item_index, timestamp, history, history_times (microseconds), user_slice,
-        item_slice and, where the data knows it, oracle_rank; sorted by split and user.
+        user_index, split, item_index, timestamp, history, history_times (microseconds), history_events (codes),
+        history_values (NaN where there is none), user_slice, item_slice and, where the data knows it, oracle_rank;
+        sorted by split and user.
     """
     warm_items = rows.filter(pl.col("part") == "train")["item_index"].unique()
-    rows = rows.with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64).over("user_index"))
+    codes = {name: code for code, name in enumerate(event_names, start=1)}
+    rows = rows.with_columns(
+        place=pl.int_range(pl.len(), dtype=pl.Int64).over("user_index"),
+        event=pl.col("event").replace_strict(codes, default=0, return_dtype=pl.Int16),
+        value=pl.col("value").fill_null(np.nan).cast(pl.Float32),
+    )
     held_out = rows.filter(pl.col("part").is_in(["validation", "test"]))
     # one list a user, then cut at the place of the held-out row: no join of rows with rows
     whole = (
         rows.join(held_out.select("user_index").unique(), on="user_index", how="semi")
         .group_by("user_index", maintain_order=True)
-        .agg(history="item_index", history_times=pl.col("timestamp").to_physical())
+        .agg(
+            history="item_index",
+            history_times=pl.col("timestamp").to_physical(),
+            history_events="event",
+            history_values="value",
+        )
     )
     slices = (
         pl.when(pl.col("place") == 0)
@@ -147,8 +161,7 @@ def holdout_table(rows: pl.DataFrame) -> pl.DataFrame:
         split="part",
         item_index="item_index",
         timestamp="timestamp",
-        history=pl.col("history").list.head(pl.col("place")),
-        history_times=pl.col("history_times").list.head(pl.col("place")),
+        **{name: pl.col(name).list.head(pl.col("place")) for name in HISTORY},
         user_slice=slices,
         item_slice=pl.when(pl.col("item_index").is_in(warm_items.implode()))
         .then(pl.lit("warm"))

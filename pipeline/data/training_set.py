@@ -37,6 +37,8 @@ class Holdout:
         user_slice: str [n], "cold" (no history), "few" (1 to 5) or "warm".
         item_slice: str [n], "cold" where the item has no training interaction, else "warm".
         oracle_rank: int32 [n], rank of the item under a synthetic world's known truth; None for real data.
+        history_events: int16, codes as in the sequences, 0 = unknown; None where all are unknown.
+        history_values: float32, NaN where the source gave none; None likewise.
     """
 
     split: str
@@ -49,6 +51,8 @@ class Holdout:
     user_slice: Array
     item_slice: Array
     oracle_rank: Array | None
+    history_events: Array | None = None
+    history_values: Array | None = None
 
     def __len__(self) -> int:
         return len(self.user_index)
@@ -101,6 +105,12 @@ class DomainData:
     def values(self) -> Array:
         """float32 [n_interactions], NaN where unknown."""
         return self.sequences.values
+
+    @cached_property
+    def value_scale(self) -> tuple[float, float]:
+        """Mean and spread of the values of training interactions."""
+        scale = load_dataset(self.folder.parent)["domains"][self.name]["value_scale"]
+        return float(scale["mean"]), float(scale["spread"])
 
     @property
     def n_items(self) -> int:
@@ -188,6 +198,8 @@ class DomainData:
             user_slice=rows["user_slice"].to_numpy().astype(str),
             item_slice=rows["item_slice"].to_numpy().astype(str),
             oracle_rank=rows["oracle_rank"].to_numpy() if "oracle_rank" in rows.columns else None,
+            history_events=_flat(rows["history_events"], np.int16) if "history_events" in rows.columns else None,
+            history_values=_flat(rows["history_values"], np.float32) if "history_values" in rows.columns else None,
         )
 
 

@@ -31,11 +31,14 @@ class Requests:
         users: int32 [B], user indices (profile features and attributes hang on them).
         histories: B arrays of item indices, chronological, possibly empty.
         times: int64 [B], when the ranking is wanted, microseconds UTC.
+        held: the holdout and the rows of it, int [B], that these are, for models that read more than items; None for
+            requests that are none.
     """
 
     users: Array
     histories: list[Array]
     times: Array
+    held: tuple[Holdout, Array] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -71,6 +74,7 @@ def requests_of(holdout: Holdout, rows: Array) -> Requests:
         users=holdout.user_index[rows],
         histories=[holdout.history_items[start:stop] for start, stop in zip(starts, stops, strict=True)],
         times=holdout.timestamp[rows],
+        held=(holdout, rows),
     )
 
 

@@ -37,6 +37,14 @@ def inherit(model: SequentialRecommender, parent: SequentialRecommender) -> None
             model.items.id_rows[start : start + n_items + 1] = rows
 
 
+def items_alone(model: SequentialRecommender) -> SequentialRecommender:
+    """The same model without what it knows of times and events: what is left reads items, as a served graph does."""
+    plain = SequentialRecommender(replace(model.spec, relative_time=False, events=()))
+    kept = plain.state_dict().keys()
+    plain.load_state_dict({name: weight for name, weight in model.state_dict().items() if name in kept})
+    return plain.eval()
+
+
 def adapted(
     parent: SequentialRecommender, domain: tuple[str, int], dropout: float, id_dropout: float
 ) -> SequentialRecommender:

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from pipeline.models.fusion import GatedSum
 from pipeline.models.item_table import id_table
-from pipeline.models.spec import GATES, ModelSpec
+from pipeline.models.spec import DECISION, GATES, ModelSpec
 
 INITIAL_SPREAD = 0.02  # of table rows: logits start near zero, the loss at log(n_items)
 CONTENT_GAIN = 0.5  # of the projections: a unit content vector starts a few times louder than an untrained ID
@@ -73,6 +73,7 @@ class ItemEncoder(nn.Module):
         )
         names = tuple(name for name, _ in spec.modalities)
         self.gates = GatedSum(names, spec.width) if spec.fusion == GATES and names else None
+        self.apart = spec.fusion == DECISION
         self.attributes = nn.Embedding(1 + spec.attribute_buckets, spec.width, padding_idx=0)
         self.features = nn.Linear(len(spec.item_features), spec.width, bias=False)
         # One table for all domains: domain d owns rows first_row[d] … first_row[d] + n_items[d].
@@ -97,11 +98,16 @@ class ItemEncoder(nn.Module):
             nn.init.orthogonal_(self.up.weight)
 
     def fused(self, content: Mapping[str, Tensor]) -> Tensor:
-        """What content vectors of the same items, [m, …] by modality, add to their vectors: float32 [m, width]."""
+        """What content vectors of the same items, [m, …] by modality, make of them: float32 [m, width].
+
+        With fusion at the decision they stand side by side, [m, modalities · width].
+        """
         projected = {name: projection(content[name]) for name, projection in self.content.items()}
         if self.gates is not None:
             fused: Tensor = self.gates(content, projected)
             return fused
+        if self.apart:
+            return torch.cat(list(projected.values()), dim=1)
         first, *others = projected.values()
         for other in others:
             first = first + other
@@ -122,7 +128,8 @@ class ItemEncoder(nn.Module):
             items: int64 [m] item indices; None is the whole catalogue with padding, [n_items + 1].
 
         Returns:
-            float32 [m, width]; zeros for item 0.
+            float32 [m, width]; zeros for item 0. With fusion at the decision its parts side by side:
+            [m, parts · width].
         """
         every = slice(None) if items is None else items
         indices = torch.arange(len(catalogue.trained), device=catalogue.device) if items is None else items  # (m,)
@@ -133,8 +140,9 @@ class ItemEncoder(nn.Module):
         vectors = functional.embedding_bag(
             catalogue.attributes[every], self.attributes.weight, mode="mean", padding_idx=0
         )  # (m, D)
-        if self.content:
-            vectors = vectors + self.fused({name: catalogue.content[name][every] for name in self.content})
+        content = {name: catalogue.content[name][every] for name in self.content}
+        if content and not self.apart:
+            vectors = vectors + self.fused(content)
         if self.features.in_features:
             features = self.features(catalogue.features[every])
             vectors = vectors + (features if self.newcomer is None else features * has_id[:, None])
@@ -143,4 +151,6 @@ class ItemEncoder(nn.Module):
             vectors = vectors + (identity if self.up is None else self.up(identity))
         if self.newcomer is not None:
             vectors = vectors + self.newcomer * ~has_id[:, None]
+        if content and self.apart:
+            vectors = torch.cat([vectors, self.fused(content)], dim=1)
         return vectors * (indices > 0)[:, None]

@@ -4,7 +4,8 @@ vectors = model.item_vectors("harbour", catalogue)                      # [n_ite
 states = model.states("harbour", vectors, history, features, attributes)  # [B, 1 + L, S]
 scores = states[:, -1] @ vectors.T                                      # [B, n_items + 1]
 
-S is the width D of the model, and outside of training `spec.score_width`: see `pipeline.models.similarity`.
+S is the width D of the model (with fusion at the decision as many D as an item has parts), and outside of training
+`spec.score_width`: see `pipeline.models.similarity`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.models.decision import read_as_one
 from pipeline.models.item_encoder import Catalogue, ItemEncoder
 from pipeline.models.item_table import Int8Rows
+from pipeline.models.moments import Moments
 from pipeline.models.profile import ProfileToken
 from pipeline.models.similarity import content_means, side_by_side
 from pipeline.models.spec import ModelSpec
@@ -41,7 +44,15 @@ class SequentialRecommender(nn.Module):
         content = side_by_side(catalogue.content, self.spec.modalities)
         return torch.cat([vectors, content if items is None else content[items]], dim=1)
 
-    def states(self, domain: str, vectors: Tensor, history: Tensor, features: Tensor, attributes: Tensor) -> Tensor:
+    def states(
+        self,
+        domain: str,
+        vectors: Tensor,
+        history: Tensor,
+        features: Tensor,
+        attributes: Tensor,
+        moments: Moments | None = None,
+    ) -> Tensor:
         """The state of every sequence after the profile token and after each item.
 
         Args:
@@ -50,12 +61,14 @@ class SequentialRecommender(nn.Module):
             history: int64 [B, L], rows of `vectors`, chronological, 0 = left padding, L <= max_length.
             features: float32 [B, P], the users' profile features.
             attributes: int64 [B, A], the users' hashed attributes, 0 = padding.
+            moments: of the history; wanted where `spec.reads_moments`.
 
         Returns:
             float32 [B, 1 + L, S]; position 0 follows the profile token, -1 the last item.
         """
         token = self.profile(domain, features, attributes)  # (B, D)
-        return read_sequences(self.trunk, self.spec, token, functional.embedding(history, vectors), history > 0)
+        items = functional.embedding(history, vectors)
+        return read_sequences(self.trunk, self.spec, token, items, history > 0, moments)
 
     @property
     def n_parameters(self) -> int:
@@ -64,11 +77,17 @@ class SequentialRecommender(nn.Module):
         return rounded + sum(parameter.numel() for parameter in self.parameters())
 
 
-def read_sequences(trunk: Trunk, spec: ModelSpec, token: Tensor, items: Tensor, present: Tensor) -> Tensor:
+def read_sequences(
+    trunk: Trunk, spec: ModelSpec, token: Tensor, items: Tensor, present: Tensor, moments: Moments | None = None
+) -> Tensor:
     """The states [B, 1 + L, S] of sequences of items [B, L, S] that are `present` [B, L], opened by tokens [B, D]."""
     scale = math.sqrt(spec.width)  # table rows start small; the stream must not drown them
-    states: Tensor = trunk(token * scale, items[:, :, : spec.width] * scale, present)
-    if items.shape[2] == spec.width:
+    learned = spec.item_parts * spec.width
+    read = items[:, :, :learned]
+    if spec.item_parts > 1:
+        read = read_as_one(read, spec.width)
+    states: Tensor = trunk(token * scale, read * scale, present, moments)
+    if items.shape[2] == learned:
         return states
-    means = content_means(items[:, :, spec.width :], present)
+    means = content_means(items[:, :, learned:], present)
     return torch.cat([states, means * spec.similarity], dim=2)

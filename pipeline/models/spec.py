@@ -7,7 +7,7 @@ from typing import Any
 
 LEARNED, ROTARY = "learned", "rotary"  # positions
 GELU, SWIGLU = "gelu", "swiglu"  # feed_forward
-SUM, GATES = "sum", "gates"  # fusion
+SUM, GATES, DECISION = "sum", "gates", "decision"  # fusion
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,12 @@ class ModelSpec:
         positions: learned, a table, or rotary (pipeline/models/rotary.py), for even head widths.
         feed_forward: gelu or swiglu, which has a second projection to the channels.
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
-        fusion: of an item's content vectors: sum or gates (pipeline/models/fusion.py).
+        fusion: of an item's content vectors: sum, gates (pipeline/models/fusion.py) or decision (models/decision.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
         newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
+        relative_time: how long ago an item was taken is a bias of attention (pipeline/models/relative_time.py).
+        events: names of the events that have vectors, codes from 1; none: neither events nor values are read
+            (pipeline/models/interactions.py).
     """
 
     width: int
@@ -67,6 +70,8 @@ class ModelSpec:
     fusion: str = SUM
     similarity: float = 0.0
     newcomer: bool = False
+    relative_time: bool = False
+    events: tuple[str, ...] = ()
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -74,9 +79,20 @@ class ModelSpec:
         return tuple(name for name, _ in self.domains)
 
     @property
+    def item_parts(self) -> int:
+        """Vectors of `width` numbers that stand side by side in what is learned of an item."""
+        return 1 + len(self.modalities) if self.fusion == DECISION else 1
+
+    @property
     def score_width(self) -> int:
         """Of the item vectors and states whose products are scores, outside of training."""
-        return self.width + (sum(width for _, width in self.modalities) if self.similarity else 0)
+        likeness = sum(width for _, width in self.modalities) if self.similarity else 0
+        return self.item_parts * self.width + likeness
+
+    @property
+    def reads_moments(self) -> bool:
+        """More of a history is read than its items."""
+        return self.relative_time or bool(self.events)
 
     def for_domains(self, *domains: tuple[str, int]) -> ModelSpec:
         """The same model with ID vectors for other domains."""
@@ -118,6 +134,8 @@ class ModelSpec:
             fusion=values.get("fusion", SUM),
             similarity=values.get("similarity", 0.0),
             newcomer=values.get("newcomer", False),
+            relative_time=values.get("relative_time", False),
+            events=tuple(values.get("events", ())),
         )
 
 

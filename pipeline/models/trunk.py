@@ -6,14 +6,20 @@ because pruning removes them physically.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.models.decision import DecisionWeights
 from pipeline.models.dropout import dropout
+from pipeline.models.interactions import InteractionVectors
+from pipeline.models.moments import Moments
 from pipeline.models.recency import Recency
+from pipeline.models.relative_time import RelativeTime, gaps_of
 from pipeline.models.rotary import angles, turned
-from pipeline.models.spec import LEARNED, SWIGLU, LayerShape, ModelSpec
+from pipeline.models.spec import DECISION, LEARNED, SWIGLU, LayerShape, ModelSpec
 
 
 class Block(nn.Module):
@@ -21,7 +27,7 @@ class Block(nn.Module):
 
     Options of the spec: `feed_forward` swiglu multiplies the channels by a second projection (arXiv 2002.05202);
     `residual_gates` lets every coordinate of what is added through a gate that reads the stream, as the gated
-    transformers of LiGR do (arXiv 2502.03417).
+    transformers of LiGR do (arXiv 2502.03417); `relative_time` adds a bias of its own to each head's attention.
     """
 
     def __init__(self, spec: ModelSpec, shape: LayerShape) -> None:
@@ -38,20 +44,23 @@ class Block(nn.Module):
         self.down = nn.Linear(shape.channels, width)
         self.attention_gate = nn.Linear(width, width) if spec.residual_gates else None
         self.feed_forward_gate = nn.Linear(width, width) if spec.residual_gates else None
+        self.time = RelativeTime(shape.heads) if spec.relative_time else None
         self.dropout = spec.dropout
 
-    def forward(self, x: Tensor, visible: Tensor, turn: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, visible: Tensor, turn: Tensor | None, gaps: Tensor | None = None) -> Tensor:
         """One layer.
 
         Args:
             x: float32 [B, S, D].
             visible: bool [B, 1, S, S], query and key.
             turn: float32 [B, S, W / 2], angles of rotary positions; None without.
+            gaps: int64 [B, S, S], of relative time; None without.
 
         Returns:
             float32 [B, S, D].
         """
-        x = x + self._gated(self.attention_gate, x, self._attention(self.attention_norm(x), visible, turn))
+        seen = visible if self.time is None else self.time(gaps, visible)
+        x = x + self._gated(self.attention_gate, x, self._attention(self.attention_norm(x), seen, turn))
         return x + self._gated(self.feed_forward_gate, x, self._feed_forward(self.feed_forward_norm(x)))
 
     def _gated(self, gate: nn.Linear | None, x: Tensor, added: Tensor) -> Tensor:
@@ -63,14 +72,15 @@ class Block(nn.Module):
         out: Tensor = self.down(channels)  # (B, S, channels) -> (B, S, D)
         return out
 
-    def _attention(self, x: Tensor, visible: Tensor, turn: Tensor | None) -> Tensor:
+    def _attention(self, x: Tensor, seen: Tensor, turn: Tensor | None) -> Tensor:
         batch, length, _ = x.shape
         # (B, S, 3·H·W) -> three of (B, H, S, W)
         split = self.query_key_value(x).view(batch, length, 3, self.heads, self.head_width)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         if turn is not None:
             query, key = turned(query, turn), turned(key, turn)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)  # (B, H, S, W)
+        mask = seen if seen.dtype == torch.bool else seen.to(query.dtype)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # (B, H, S, W)
         return self.attention_out(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_width))
 
 
@@ -86,13 +96,16 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, layer) for layer in spec.layers)
         self.last_norm = nn.LayerNorm(spec.width)
         self.recency = Recency(spec.width) if spec.recency else None
+        self.relative_time = spec.relative_time
+        self.interactions = InteractionVectors(len(spec.events), spec.width) if spec.events else None
+        self.decision = DecisionWeights(spec.item_parts, spec.width) if spec.fusion == DECISION else None
         self.dropout = spec.dropout
         for part in self.blocks.modules():
             if isinstance(part, nn.Linear):
                 nn.init.xavier_uniform_(part.weight)
                 nn.init.zeros_(part.bias)
 
-    def forward(self, token: Tensor, history: Tensor, present: Tensor) -> Tensor:
+    def forward(self, token: Tensor, history: Tensor, present: Tensor, moments: Moments | None = None) -> Tensor:
         """Read the sequences.
 
         Positions count real items from the left, so that left padding of any length gives the same outputs.
@@ -101,11 +114,17 @@ class Trunk(nn.Module):
             token: float32 [B, D], opens every sequence at position 0.
             history: float32 [B, L, D], padding on the left.
             present: bool [B, L], False where padding; L <= max_length.
+            moments: of the history, where the spec reads them.
 
         Returns:
-            float32 [B, 1 + L, D]; what stands at padding means nothing.
+            float32 [B, 1 + L, D], with fusion at the decision [B, 1 + L, parts · D]; what stands at padding means
+            nothing.
         """
-        x = torch.cat([token[:, None], history], dim=1)  # (B, S, D), S = 1 + L
+        read = history
+        if self.interactions is not None:
+            assert moments is not None
+            read = history + self.interactions(moments) * math.sqrt(history.shape[2])
+        x = torch.cat([token[:, None], read], dim=1)  # (B, S, D), S = 1 + L
         first = present.new_ones(present.shape[0], 1)
         keys = torch.cat([first, present], dim=1)  # (B, S)
         order = keys.long().cumsum(1) - 1  # (B, S)
@@ -119,7 +138,13 @@ class Trunk(nn.Module):
         causal = place[None, :] <= place[:, None]  # (S, S) query, key
         # The token is visible from everywhere, so no row is empty and padding yields no NaN.
         visible = (causal[None] & keys[:, None, :])[:, None]  # (B, 1, S, S)
+        gaps = None
+        if self.relative_time:
+            assert moments is not None
+            gaps = gaps_of(moments)
         for block in self.blocks:
-            x = block(x, visible, turn)
+            x = block(x, visible, turn, gaps)
         x = self.last_norm(x)
-        return x if self.recency is None else x + self.recency(history, present)
+        if self.recency is not None:
+            x = x + self.recency(history, present)
+        return x if self.decision is None else self.decision(x)

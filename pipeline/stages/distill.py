@@ -66,6 +66,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.compression.retained import retained
     from pipeline.compression.teacher_outputs import TeacherOutputs
     from pipeline.data.training_set import load_domain
+    from pipeline.models.inherit import items_alone
     from pipeline.models.item_table import INT8, TABLES, table_bytes
     from pipeline.models.recommender import SequentialRecommender
     from pipeline.training.domains import open_domain
@@ -96,7 +97,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         (reports / "report.html").write_text(render_report(page), "utf-8")
 
     if len(data.items) == 0:
-        save_model(out, teacher, {**about, "taught": False})
+        save_model(out, items_alone(teacher), {**about, "taught": False})
         write_history(out, [])
         none = f"{job.target} has no training interactions to teach with: the student is the teacher as it is"
         report(none, None, [])
@@ -184,6 +185,8 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         profile_buckets=params.profile_buckets,
         dropout=params.dropout,
         id_dropout=params.id_dropout,
+        relative_time=False,  # a served graph is asked with items; what times and events say, the teacher teaches
+        events=(),
         newcomer=False,  # what the teacher was calibrated to, the student learns from its opinions
         similarity=teacher.similarity if params.similarity else 0.0,
         # bytes are made of floats, after training

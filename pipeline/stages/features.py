@@ -115,7 +115,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         for table in (starts, asked):
             entities.update(_bytes_of(table, job.scratch))
         write_sequences(folder / "sequences", training_sequences(frame, events))
-        write_table(holdout_table(frame), folder / "holdout.parquet")
+        write_table(holdout_table(frame, events), folder / "holdout.parquet")
         write_table(user_table(store, starts, scales, dataset["clock"]), folder / "users.parquet")
         write_table(
             item_table(store, frame, items[name], asked, scales[name], params.half_life_days),

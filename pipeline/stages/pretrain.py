@@ -36,9 +36,14 @@ class Params(LossParams):
     positions: Literal["learned", "rotary"] = Field(default="learned", description="a table, or turns of the heads")
     feed_forward: Literal["gelu", "swiglu"] = Field(default="gelu", description="of a layer")
     residual_gates: bool = Field(default=False, description="what a layer adds passes a gate that reads the stream")
-    fusion: Literal["sum", "gates"] = Field(
-        default="sum", description="of the content vectors of an item; gates: each counts by what it says"
+    fusion: Literal["sum", "gates", "decision"] = Field(
+        default="sum",
+        description="of the content vectors of an item; gates: each counts by what it says; decision: each is scored",
     )
+    relative_time: bool = Field(
+        default=False, description="how long ago an item was taken is a bias of attention; where clocks are real"
+    )
+    events: bool = Field(default=False, description="add event type and value of an interaction to its item")
     max_length: int = Field(ge=1, description="interactions of a history that are read, the latest ones")
     item_statistics: bool = Field(
         default=True, description="read the items' point-in-time statistics; they are those at the end of training"
@@ -47,6 +52,10 @@ class Params(LossParams):
     id_dropout: float = Field(ge=0, lt=1, description="chance that an item is trained by content alone")
     attribute_buckets: int = Field(default=4096, ge=1, description="rows of the hashed table of item attributes")
     profile_buckets: int = Field(default=256, ge=1, description="rows of the hashed table of user attributes")
+    generations: int = Field(
+        default=1, ge=1, le=5, description="trainings one after another, each taught by the one before; 1 is untaught"
+    )
+    compile: bool = Field(default=False, description="torch.compile of what reads the sequences; on a GPU only")
     temperature: float = Field(
         default=0.7, ge=0, le=1, description="1 draws domains by size, 0 draws all domains equally often"
     )
@@ -67,8 +76,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Train the backbone.
 
     Raises:
-        BadConfiguration: no domain is a source, the heads do not divide the width or are of odd width with
-            rotary positions, the loss became NaN, or the backbone to continue from is gone or of another shape.
+        BadConfiguration: no domain is a source, the heads do not divide the width or are of odd width with rotary
+            positions, generations are asked for and no source is scored whole, the loss became NaN, or the backbone to
+            continue from is gone or of another shape.
         DataBrokeContract: the sources have no training interaction at all.
     """
     import torch
@@ -77,13 +87,15 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.models.recommender import SequentialRecommender
     from pipeline.models.spec import ModelSpec, uniform_layers
     from pipeline.settings import settings
+    from pipeline.training.born_again import BornAgain
     from pipeline.training.domains import modalities, open_domain
     from pipeline.training.loop import fit
     from pipeline.training.next_item import NextItem
+    from pipeline.training.opinions import opinions_of
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
-    from pipeline.training.similarity import WHILE_TRAINING, choose_similarity
+    from pipeline.training.similarity import ONCE_TAUGHT, WHILE_TRAINING, choose_similarity
     from pipeline.training.warm_start import UP_TO, continue_from, fetch, learned_up_to, to_replay, write_items
     from pipeline.training.weights import save_model, write_history
 
@@ -125,6 +137,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         feed_forward=params.feed_forward,
         residual_gates=params.residual_gates,
         fusion=params.fusion,
+        relative_time=params.relative_time and dataset["clock"] == "real",
+        events=tuple(dataset["events"]) if params.events else (),
         similarity=WHILE_TRAINING if params.similarity and kinds else 0.0,
         id_width=params.width,
         attribute_buckets=params.attribute_buckets,
@@ -149,13 +163,29 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "backbone of %s parameters on %s; %s validation rows",
         f"{model.n_parameters:,}", device, f"{validation.n_rows:,}",
     )  # fmt: skip
-    plan = params.plan("pretrain", params.temperature)
+    if params.relative_time and not spec.relative_time:
+        log.info("%s has an order and no clock: relative_time is left out", dataset["name"])
+    plan = replace(params.plan("pretrain", params.temperature), compiled=params.compile)
     sequences = [d.training for d in domains]
     if start is not None:
         plan = replace(plan, epochs=params.warm_epochs, learning_rate=params.warm_learning_rate, judge_start=True)
         sequences = to_replay(domains, start, params.replay, params.seed)
-    loss = NextItem(domains, params.full_softmax_items, params.sampled_items, params.gbce)
-    history = fit(model, sequences, loss, validation, plan, job.scratch / "pretrain")
+    task = NextItem(domains, params.full_softmax_items, params.sampled_items, params.gbce)
+    history = fit(model, sequences, task, validation, plan, job.scratch / "pretrain")
+    for generation in range(2, 1 + (params.generations if start is None else 1)):
+        scratch, name = job.scratch / f"generation-{generation}", f"pretrain, generation {generation}"
+        whole = [domain for domain in domains if task.scores_whole(domain.name)]
+        if not whole:
+            raise BadConfiguration(
+                f"pretrain.generations is {params.generations}, and no source is small enough to be scored whole, as "
+                "opinions are; raise pretrain.full_softmax_items (with loss softmax), or set pretrain.generations to 1"
+            )
+        opinions = {domain.name: opinions_of(model, domain, scratch / domain.name) for domain in whole}
+        seed_torch(params.seed, "pretrain", "weights", generation)
+        model = SequentialRecommender(replace(spec, similarity=min(spec.similarity, ONCE_TAUGHT))).to(device)
+        taught = BornAgain(task, {domain.name: domain for domain in domains}, opinions)
+        rows = fit(model, sequences, taught, validation, replace(plan, name=name), scratch)
+        history += [{**row, "generation": generation} for row in rows]
     choose_similarity("pretrain", model, validation)
     out = outputs["models/backbone"]
     about = {"stage": "pretrain", "seed": params.seed, UP_TO: learned_up_to(domains), "start": params.start}

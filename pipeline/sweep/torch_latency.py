@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.evaluation.latency import REQUESTS, WARM_UP, K
+from pipeline.models.moments import nothing_known
 from pipeline.models.padding import left_padded
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
@@ -33,6 +34,7 @@ def torch_p50(model: SequentialRecommender, domain: Domain) -> float:
             read,
             domain.profile_features[user : user + 1],
             domain.profile_attributes[user : user + 1],
+            nothing_known(read) if model.spec.reads_moments else None,
         )
         scores = (states[:, -1] @ vectors.T)[0]
         scores[torch.from_numpy(np.append(history, 0))] = -torch.inf

@@ -27,6 +27,7 @@ from pipeline.exit_codes import BadConfiguration
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.batches import Batch, EpochBatches, TrainingDomain
 from pipeline.training.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.training.compiled import compiled
 from pipeline.training.distributed import join
 from pipeline.training.plan import Plan
 from pipeline.training.randomness import seed_torch
@@ -99,10 +100,11 @@ class Training:
     def run(self) -> list[dict[str, Any]]:
         """Train to the end; the model then has the best weights. Returns one row per epoch."""
         state = self.progress
-        while not state.finished and state.epoch < self.epochs:
-            self._run_epoch(self._epoch(state.epoch))
-            self._close_epoch()
-            self._save()
+        with compiled(self.model.trunk, wanted=self.plan.compiled):
+            while not state.finished and state.epoch < self.epochs:
+                self._run_epoch(self._epoch(state.epoch))
+                self._close_epoch()
+                self._save()
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
                 weight.copy_(self.best[name])

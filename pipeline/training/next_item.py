@@ -14,6 +14,7 @@ from pipeline.training.batches import Batch
 from pipeline.training.domains import Domain
 from pipeline.training.gbce import beta, blocked_gbce
 from pipeline.training.losses import Candidates, full_candidates, sampled_candidates
+from pipeline.training.moments import of_places
 from pipeline.training.softmax import block_rows, blocked_cross_entropy
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,10 @@ class NextItem:
         targets = torch.from_numpy(batch.targets[batch.targets > 0]).to(trained.device)
         return sampled_candidates(trained, targets, self._sampled_items)
 
+    def scores_whole(self, domain: str) -> bool:
+        """Whether every item of a domain is a candidate of its batches."""
+        return domain in self._full
+
     def positives(self, batch: Batch, candidates: Candidates) -> Tensor:
         """int64 [N]: the column of each target, row by row of the batch."""
         targets = torch.from_numpy(batch.targets[batch.targets > 0]).to(candidates.items.device)
@@ -122,8 +127,9 @@ def states_and_vectors(
         vectors = model.item_vectors(domain.name, domain.catalogue, needed)
         history, columns = torch.searchsorted(needed, history), torch.searchsorted(needed, columns)
     users = torch.from_numpy(batch.users).to(device)
+    moments = of_places(domain.data, batch.places, device) if model.spec.reads_moments else None
     states = model.states(
-        domain.name, vectors, history, domain.profile_features[users], domain.profile_attributes[users]
+        domain.name, vectors, history, domain.profile_features[users], domain.profile_attributes[users], moments
     )  # (B, 1 + L, D)
     wanted = torch.from_numpy(np.flatnonzero(batch.targets)).to(device)
     # an item's column is its place: all but the padding where the candidates are complete

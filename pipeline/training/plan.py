@@ -28,6 +28,7 @@ class Plan:
         average: decay of the moving average of weights that is validated and kept; 0 keeps the weights themselves.
         average_epochs: the same by its length in epochs, in place of a decay: alike for large and small data.
         bf16: the model's products in bfloat16, weights and the logits of the loss in float32; one path for CPU and GPU.
+        compiled: torch.compile of what reads the sequences; on a CPU nothing is compiled.
         judge_start: validate the initial weights too; training then ends no worse than it began.
         stop_after: end after so many epochs, on the same course as if all of them were to come; 0 is never.
         warm_up: share of all steps.
@@ -46,6 +47,7 @@ class Plan:
     average: float = 0.0
     average_epochs: float = 0.0
     bf16: bool = False
+    compiled: bool = False
     judge_start: bool = False
     stop_after: int = 0
     warm_up: float = 0.05

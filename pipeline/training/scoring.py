@@ -15,6 +15,7 @@ from pipeline.evaluation.ranking import Requests, rank_holdout
 from pipeline.models.padding import left_padded
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
+from pipeline.training.moments import of_requests
 from pipeline.training.randomness import generator
 
 ENCODE_ROWS = 512  # users whose histories are encoded at a time
@@ -43,12 +44,16 @@ class ModelScorer:
             rows = order[start : start + ENCODE_ROWS]
             history = left_padded([requests.histories[row] for row in rows], self._model.spec.max_length)
             users = torch.from_numpy(requests.users[rows].astype(np.int64)).to(states.device)
+            spec, moments = self._model.spec, None
+            if spec.reads_moments:
+                moments = of_requests(self._domain.data, requests, rows, spec.max_length, states.device)
             encoded = self._model.states(
                 self._domain.name,
                 self._vectors,
                 torch.from_numpy(history).to(states.device),
                 self._domain.profile_features[users],
                 self._domain.profile_attributes[users],
+                moments,
             )
             states[torch.from_numpy(rows).to(states.device)] = encoded[:, -1]
         return states

@@ -114,7 +114,8 @@ def continue_from(start: Start, model: SequentialRecommender, domains: Sequence[
     """Overwrite the weights of `model`, fresh, by those of `start` wherever they mean the same.
 
     Raises:
-        BadConfiguration: the two models have another shape or other features, or gates between content vectors.
+        BadConfiguration: the two models have another shape or other features, fuse content vectors in another way than
+            by a sum, or read times or events.
     """
     own = replace(start.model.spec, domains=model.spec.domains, dropout=0.0, id_dropout=0.0, similarity=0.0)
     wanted = replace(model.spec, modalities=own.modalities, dropout=0.0, id_dropout=0.0, similarity=0.0)
@@ -129,6 +130,11 @@ def continue_from(start: Start, model: SequentialRecommender, domains: Sequence[
         raise BadConfiguration(
             f"pretrain cannot continue from a backbone whose pretrain.fusion is {own.fusion}: the content projections"
             " are fitted anew each night, behind a plain sum; set pretrain.warm_start=none"
+        )
+    if own.reads_moments:
+        raise BadConfiguration(
+            "pretrain cannot continue from a backbone with pretrain.relative_time or pretrain.events: what is replayed"
+            " comes without times and events; set pretrain.warm_start=none"
         )
     passed = ("trunk.", "items.attributes.", "items.features.", "items.up.", "profile.")
     weights = {

@@ -34,3 +34,28 @@ def test_a_missing_modality_has_no_share_and_an_open_gate_the_larger():
     torch.testing.assert_close(found[1], projected["image"][1])
     torch.testing.assert_close(found[2], projected["text"][2])
     assert (found[3] == 0).all()
+
+
+def scores(model, known):
+    vectors = model.item_vectors("a", known)
+    history = torch.tensor([[3, 4], [5, 9]])
+    users = torch.zeros(2, 2), torch.zeros(2, 1, dtype=torch.int64)
+    return model.states("a", vectors, history, *users), vectors
+
+
+def test_fusion_at_the_decision_starts_as_the_plain_sum_and_then_weighs_the_scores_of_parts():
+    torch.manual_seed(0)
+    weighed = SequentialRecommender(replace(SPEC, fusion="decision", recency=True)).eval()
+    plain = SequentialRecommender(replace(SPEC, recency=True)).eval()
+    plain.load_state_dict({name: w for name, w in weighed.state_dict().items() if "decision" not in name})
+    known = catalogue()
+    known.content["image"][4] = 0.0  # an item without a picture
+    (states, vectors), (one, items) = scores(weighed, known), scores(plain, known)
+    assert vectors.shape == (31, 3 * 16) and (vectors[4, 16:32] == 0).all()  # the parts: own, image, text
+    torch.testing.assert_close(states @ vectors.T, one @ items.T)
+    with torch.no_grad():
+        weighed.trunk.decision.weigh.weight.normal_()
+    states, vectors = scores(weighed, known)
+    share = 3 * torch.softmax(weighed.trunk.decision.weigh(one), dim=-1)  # (B, S, parts)
+    parts = torch.stack([one @ vectors[:, part : part + 16].T for part in (0, 16, 32)], dim=-1)
+    torch.testing.assert_close(states @ vectors.T, (share[:, :, None] * parts).sum(-1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -70,11 +72,13 @@ def test_history_is_everything_earlier_and_slices_follow_from_it(pairs):
     catalogue = frame.select("item_id").sort("item_id")
     rows = split_temporal(index_rows(frame, catalogue, "shop"), Cuts(50, 75))
     trained = set(rows.filter(pl.col("part") == "train")["item_index"])
-    for held in holdout_table(rows).iter_rows(named=True):
+    for held in holdout_table(rows, ["like", "view"]).iter_rows(named=True):
         user = rows.filter(pl.col("user_index") == held["user_index"])
         place = user["item_index"].to_list().index(held["item_index"])  # items are unique here
         assert held["history"] == user["item_index"].to_list()[:place]
         assert held["history_times"] == user["timestamp"].to_physical().to_list()[:place]
+        assert held["history_events"] == [2] * place  # "view" is the second of the dataset's events
+        assert all(math.isnan(value) for value in held["history_values"]) and len(held["history_values"]) == place
         assert held["user_slice"] == ("cold" if place == 0 else "few" if place <= 5 else "warm")
         assert held["item_slice"] == ("warm" if held["item_index"] in trained else "cold")
 
@@ -89,7 +93,7 @@ def test_cuts_span_all_domains_and_no_training_row_is_younger_than_a_held_out_on
 def test_oracle_rank_passes_through():
     frame = rows_of([(0, 1), (0, 80)]).with_columns(oracle_rank=pl.Series([4, 9], dtype=pl.Int32))
     rows = split_temporal(index_rows(frame, frame.select("item_id"), "shop"), Cuts(50, 75))
-    assert holdout_table(rows)["oracle_rank"].to_list() == [9]
+    assert holdout_table(rows, [])["oracle_rank"].to_list() == [9]
 
 
 def test_overlapping_users_leave_the_sources_only_where_time_means_nothing():
@@ -143,4 +147,4 @@ def test_an_empty_domain_has_no_rows_of_anything():
     rows = split_leave_one_out(index_rows(EMPTY, items(3), "stall"))
     sequences = training_sequences(rows, [])
     assert sequences.n_users == 0 and sequences.offsets.tolist() == [0]
-    assert holdout_table(rows).is_empty()
+    assert holdout_table(rows, []).is_empty()
