@@ -42,6 +42,8 @@ class ModelSpec:
         fusion: of an item's content vectors: sum or gates (pipeline/models/fusion.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
         newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
+        newcomer_likeness: what the likeness in content of such an item is multiplied with.
+        kept_places: first places of a list that such an item never takes (pipeline/evaluation/kept_places.py).
     """
 
     width: int
@@ -67,6 +69,8 @@ class ModelSpec:
     fusion: str = SUM
     similarity: float = 0.0
     newcomer: bool = False
+    newcomer_likeness: float = 1.0
+    kept_places: int = 0
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -118,6 +122,8 @@ class ModelSpec:
             fusion=values.get("fusion", SUM),
             similarity=values.get("similarity", 0.0),
             newcomer=values.get("newcomer", False),
+            newcomer_likeness=values.get("newcomer_likeness", 1.0),
+            kept_places=values.get("kept_places", 0),
         )
 
 
