@@ -57,16 +57,29 @@ from pipeline.training.domains import content_vectors, open_domain
 from pipeline.training.randomness import generator
 from pipeline.training.scoring import ModelScorer
 from pipeline.training.weights import load_model
-from pipeline.transfer.experiment import ORACLE, Experiment, Outcome
+from pipeline.transfer.experiment import ARMS, ORACLE, Experiment, Outcome
 from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.outcome import PICKED, gain, page, pooled, table, with_picked
-from pipeline.transfer.params import SCRATCH, TransferParams
+from pipeline.transfer.params import SCRATCH, TOP, TransferParams
 from pipeline.transfer.thinning import without_items
 
 WORLDS = (1, 2, 3)
-SOURCE_USERS = 4000
+SOURCES = {"sports2014": 40_000, "games2018": 8_000}  # users at most
+RECIPE = {"recency": True, "similarity": True, "item_statistics": False, "dropout": 0.3, "weight_decay": 0.1}
+RECIPE |= {"average_epochs": 1.5, "sampled_items": 1024, "max_steps": 0}
+FEWER = (SCRATCH, "whole", "discriminative", "gradual", "fused")
+TUNING = {
+    "learning_rate": 0.002,
+    "epochs": 12,
+    "dropout": 0.3,
+    "weight_decay": 0.1,
+    "average_epochs": 1.5,
+    "sampled_items": 1024,
+    "max_steps": 0,
+}
 FEW = "users with 5 interactions"
 REMOVED = 0.1
+PLACES = 2  # of beauty.cold: the last ones of ten, for removed items
 DONE = "done"
 
 
@@ -85,12 +98,13 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {
         f"world-{seed}": lambda seed=seed: world(kept / f"world-{seed}", seed) for seed in WORLDS
     }
-    parts |= {"beauty": lambda: beauty(kept / "beauty", raw), "world.cold": lambda: world_cold(kept / "world.cold")}
+    parts |= {"scientific": lambda: scientific(kept / "amazon", raw), "beauty": lambda: beauty(kept / "amazon", raw)}
+    parts |= {"world.cold": lambda: world_cold(kept / "world.cold")}
     parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
     for name, run in parts.items():
         if (asked.only and name not in asked.only) or (kept / f"{name}.json").exists():
             continue
-        if name.startswith("beauty") and not raw.exists():
+        if name.startswith(("beauty", "scientific")) and not raw.exists():
             print(f"{name} is left out: {raw} is not there", flush=True)
             continue
         write_json(kept / f"{name}.json", run())
@@ -106,21 +120,33 @@ def world(root: Path, seed: int) -> list[Outcome]:
     return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000)
 
 
-def beauty(root: Path, raw: Path) -> list[Outcome]:
-    """A shop of which few users are known."""
-    sources = ("sports2014", "games2018")
-    tables = amazon_tables(root, raw, [*sources], ["beauty2014"])
-    shops = {}
+def shops(root: Path, raw: Path) -> Path:
+    """Two targets and the shops to learn from, and a backbone of these; no user of a target is in a source."""
+    tables = amazon_tables(root, raw, [*SOURCES], ["beauty2014", "scientific2018"])
+    found = {}
     for name, (visits, items) in tables.items():
-        if name in sources:
+        if name in SOURCES:
             users = visits["user_id"].unique().sort()
-            drawn = generator(7, "users", name).choice(users.len(), SOURCE_USERS, replace=False)
+            drawn = generator(7, "users", name).choice(users.len(), min(SOURCES[name], users.len()), replace=False)
             visits = visits.join(users.gather(np.sort(drawn)).to_frame(), on="user_id", how="semi")
             items = items.join(visits.select("item_id").unique(), on="item_id", how="semi")
-        shops[name] = Shop(("source",) if name in sources else ("target",), visits, items)
-    prepare(root, shops, 7, {"epochs": 5})
-    changed = {"sampled_items": 1024, "validation_users": 1000}
-    return experiment(root, "beauty2014", 7, (0.01, 0.1), changed, 1500)
+        found[name] = Shop(("source",) if name in SOURCES else ("target",), visits, items)
+    if not (root / "training" / "dataset.json").exists():
+        write_training_set(root, found, 7, encoder_named("minilm", 1), 256)
+    train_backbone(root, 7, {**RECIPE, "id_dropout": 0.5, "epochs": 4})
+    return root
+
+
+def beauty(root: Path, raw: Path) -> list[Outcome]:
+    """A shop of which few users are known."""
+    changed = {**TUNING, "validation_users": 3000}
+    return experiment(shops(root, raw), "beauty2014", 7, (0.01, 0.1), changed, 2500, FEWER)
+
+
+def scientific(root: Path, raw: Path) -> list[Outcome]:
+    """A shop of which all users are known."""
+    changed = {**TUNING, "epochs": 6, "validation_users": 3000}
+    return experiment(shops(root, raw), "scientific2018", 7, (1.0,), changed, 10_000, (SCRATCH, "whole"))
 
 
 def world_cold(root: Path) -> list[dict[str, float]]:
@@ -134,9 +160,10 @@ def world_cold(root: Path) -> list[dict[str, float]]:
 def beauty_cold(root: Path, raw: Path) -> list[dict[str, float]]:
     """Removed items of a shop of its own."""
     visits, items = amazon_tables(root, raw, ["beauty2014"], ["beauty2014"])["beauty2014"]
-    changed = {"epochs": 5, "recency": True, "dropout": 0.3, "id_dropout": 0.0, "weight_decay": 0.1, "average": 0.99}
-    shops = {"beauty2014": Shop(("source", "target"), visits, items)}
-    return [cold(root, "beauty2014", shops, 7, changed | {"sampled_items": 1024}, encoder_named("minilm", 1), 256)]
+    changed = {**RECIPE, "width": 128, "id_dropout": 0.3, "epochs": 5}
+    changed |= {"full_softmax_items": 100_000, "validation_users": 3000}
+    shop = {"beauty2014": Shop(("source", "target"), visits, items)}
+    return [cold(root, "beauty2014", shop, 7, changed, encoder_named("minilm", 1), 256, PLACES)]
 
 
 def cold(
@@ -147,6 +174,7 @@ def cold(
     changed: Mapping[str, Any],
     encoder: Encoder | None = None,
     width: int = WIDTH,
+    places: int = TOP,
 ) -> dict[str, float]:
     """Take items out, train, set the new ones among the others, and judge both sides."""
     import torch
@@ -160,28 +188,33 @@ def cold(
     domain = open_domain(data, root / "vectors", model.spec, torch.device("cpu"))
     test = data.holdout("test")
     is_new = test.item_slice == "cold"
-    ready, about = calibrated(model, domain, 0.02, 5000, seed)
+    ready, about = calibrated(model, domain, 0.02, 20_000, seed, places)
     assert about is not None
-    scorer = ModelScorer(ready, domain)
+    before = ModelScorer(model, domain)
 
     class NeverShown:
         def scores(self, requests: Requests) -> Any:
-            return np.where(data.in_training, scorer.scores(requests), -np.inf)
+            return np.where(data.in_training, before.scores(requests), -np.inf)
 
     text = content_vectors(root / "vectors", data, "text", dict(model.spec.modalities)["text"])
     knn = fit_baselines(data, text, "order", ["content-kNN"], seed)["content-kNN"]
     ranks = {
         name: rank_holdout(one, test, data.n_items).masked
         for name, one in (
-            ("ours", scorer),
-            ("before", ModelScorer(model, domain)),
+            ("ours", ModelScorer(ready, domain)),
+            ("before", before),
             ("never", NeverShown()),
             ("knn", knn),
         )
     }
     found = {f"{name}_cold_hr10": float(hit_rate(rank[is_new], 10).mean()) for name, rank in ranks.items()}
     found |= {f"{name}_warm_ndcg10": float(ndcg(rank[~is_new], 10).mean()) for name, rank in ranks.items()}
-    return found | {"delta": about.delta, "n_cold": int(is_new.sum()), "n_warm": int((~is_new).sum())}
+    return found | {
+        "delta": about.delta,
+        "likeness": about.likeness,
+        "n_cold": int(is_new.sum()),
+        "n_warm": int((~is_new).sum()),
+    }
 
 
 def world_shops(seed: int, roles: Mapping[str, tuple[str, ...]]) -> dict[str, Shop]:
@@ -231,21 +264,27 @@ def train_backbone(root: Path, seed: int, changed: Mapping[str, Any]) -> None:
 
 
 def experiment(
-    root: Path, target: str, seed: int, shares: Sequence[float], changed: Mapping[str, Any], limit: int
+    root: Path,
+    target: str,
+    seed: int,
+    shares: Sequence[float],
+    changed: Mapping[str, Any],
+    limit: int,
+    arms: Sequence[str] = tuple(ARMS),
 ) -> list[Outcome]:
     """All arms and shares of one target."""
     inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
     inputs["models/backbone"] = root / "backbone"
     given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "seed": seed, **changed}
     params = TransferParams.model_validate(given)
-    return Experiment(inputs, target, params, root / "arms", limit=limit).run(shares, [seed])
+    return Experiment(inputs, target, params, root / "arms" / target, arms, limit).run(shares, [seed])
 
 
 def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
     """Every figure that the finished parts allow; the page of each target is written beside them."""
     rows: list[Figure] = []
     nights = {"world": [one for key, found in done.items() if key.startswith("world-") for one in found]}
-    nights |= {"beauty": done.get("beauty", [])}
+    nights |= {name: done.get(name, []) for name in ("beauty", "scientific")}
     for name, outcomes in nights.items():
         if not outcomes:
             continue
@@ -258,6 +297,9 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
             full = f"{name}{round(100 * share)}"
             rows += gains(f"{full}.gain_pct", here, ALL)
             rows += gains(f"{full}.fewshot_gain_pct", here, FEW)
+            rows.append(
+                (f"{full}.ndcg10_masked", float(pooled([o for o in here if o["arm"] == PICKED], ALL).mean()), "")
+            )
             picked = [one["picked"] for one in here if one["arm"] == PICKED]
             rows.append((f"{full}.picked", ", ".join(picked), ""))
             if any(one["arm"] == ORACLE for one in here):

@@ -130,7 +130,7 @@ class NewItems(nn.Module):
         super().__init__()
         self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
         self.has_features = bool(model.spec.item_features) and not model.spec.newcomer
-        self.similarity = bool(model.spec.similarity)
+        self.similarity, self.likeness = bool(model.spec.similarity), model.spec.newcomer_likeness
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Content vectors in the order of the spec's modalities, attributes, features (where there are any)."""
@@ -151,7 +151,8 @@ class NewItems(nn.Module):
             vectors = vectors + self.items.newcomer
         if units and self.items.apart:
             vectors = torch.cat([vectors, self.items.fused(units)], dim=1)
-        return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
+        alike = [unit * self.likeness for unit in units.values()]
+        return torch.cat([vectors, *alike], dim=1) if self.similarity else vectors
 
 
 def export_onnx(

@@ -45,6 +45,8 @@ class ModelSpec:
         relative_time: how long ago an item was taken is a bias of attention (pipeline/models/relative_time.py).
         events: names of the events that have vectors, codes from 1; none: neither events nor values are read
             (pipeline/models/interactions.py).
+        newcomer_likeness: what the likeness in content of such an item is multiplied with.
+        kept_places: first places of a list that such an item never takes (pipeline/evaluation/kept_places.py).
     """
 
     width: int
@@ -72,6 +74,8 @@ class ModelSpec:
     newcomer: bool = False
     relative_time: bool = False
     events: tuple[str, ...] = ()
+    newcomer_likeness: float = 1.0
+    kept_places: int = 0
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -136,6 +140,8 @@ class ModelSpec:
             newcomer=values.get("newcomer", False),
             relative_time=values.get("relative_time", False),
             events=tuple(values.get("events", ())),
+            newcomer_likeness=values.get("newcomer_likeness", 1.0),
+            kept_places=values.get("kept_places", 0),
         )
 
 

@@ -188,6 +188,8 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         relative_time=False,  # a served graph is asked with items; what times and events say, the teacher teaches
         events=(),
         newcomer=False,  # what the teacher was calibrated to, the student learns from its opinions
+        newcomer_likeness=1.0,
+        kept_places=0,
         similarity=teacher.similarity if params.similarity else 0.0,
         # bytes are made of floats, after training
         table=FACTORS if params.table == INT8 else params.table,

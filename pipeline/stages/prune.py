@@ -19,6 +19,7 @@ from pydantic import Field
 from pipeline.exit_codes import BadConfiguration
 from pipeline.runs.contract import Folders, Job, StageParams, Summary
 from pipeline.training.plan import Plan
+from pipeline.transfer.params import TOP
 
 if TYPE_CHECKING:
     from pipeline.compression.rounds import Wish
@@ -72,6 +73,9 @@ class Params(StageParams):
         ge=0,
         lt=1,
         description="share of NDCG@10 that new items may cost the others; null: not set",
+    )
+    newcomer_places: int = Field(
+        default=TOP, ge=1, le=TOP, description="last places of the first ten that a new item may take; 10: any place"
     )
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
     rows: Literal["float32", "int8", "int4"] = Field(default="float32", description="the exported catalogue's numbers")
@@ -149,7 +153,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             raise BadConfiguration(f"{name}: {error}; raise {_what_to_raise(params)}") from error
         why = ""
     if params.newcomer_loss is not None and len(data.items):
-        model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
+        model, newcomers = calibrated(
+            model, domain, params.newcomer_loss, params.validation_users, params.seed, params.newcomer_places
+        )
         why += f"; {newcomers.sentence}" if newcomers else ""
         noticed = newcomers.figures if newcomers else {}
     about = {

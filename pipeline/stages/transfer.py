@@ -97,7 +97,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     choose_similarity(name, model, validation)
     newcomers = None
     if params.newcomer_loss is not None:
-        model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
+        model, newcomers = calibrated(
+            model, domain, params.newcomer_loss, params.validation_users, params.seed, params.newcomer_places
+        )
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
     found, figures = found_line(model.n_parameters, history)

@@ -154,7 +154,8 @@ class _Trial:
             choose_similarity(name, model, self.validation)
         valid = self.validation(model)
         if params.newcomer_loss is not None:
-            model, _ = calibrated(model, self.domain, params.newcomer_loss, params.validation_users, params.seed)
+            rows, places = params.validation_users, params.newcomer_places
+            model, _ = calibrated(model, self.domain, params.newcomer_loss, rows, params.seed, places)
         figures = judged(model, self.domain, self.parts)
         return {"arm": name, "valid": valid, "steps": steps, "parts": self._lists(figures)}
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from pipeline.training.plan import LossParams
 from pipeline.transfer.strategies import Strategy
 
+TOP = 10  # places of a list, as the metric counts
 SCRATCH: Literal["scratch"] = "scratch"  # the control: random weights in place of the backbone's
 ArmName = Strategy | Literal["scratch"]
 
@@ -32,6 +33,9 @@ class TransferParams(LossParams):
         ge=0,
         lt=1,
         description="share of NDCG@10 that new items may cost the others; null: not set",
+    )
+    newcomer_places: int = Field(
+        default=TOP, ge=1, le=TOP, description="last places of the first ten that a new item may take; 10: any place"
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the gain's interval")
 

@@ -67,6 +67,19 @@ def test_new_items_gain_and_the_others_lose_no_more_than_was_agreed(uncalibrated
     assert cold > before[1]
 
 
+def test_kept_places_show_more_new_items_for_the_same_loss(uncalibrated, with_new):
+    anywhere, _ = calibrated(uncalibrated, with_new, 0.1, 5000, 7)
+    model, found = calibrated(uncalibrated, with_new, 0.1, 5000, 7, places=3)
+    assert model.spec.kept_places == 7
+    assert found.warm >= 0.9 * found.warm_alone
+    holdout, n = with_new.data.holdout("validation"), with_new.data.n_items
+    top = rank_holdout(ModelScorer(model, with_new), holdout, n, top=10).top
+    is_new = ~with_new.catalogue.trained.numpy()
+    assert not is_new[top[:, :7]].any()
+    usual = rank_holdout(ModelScorer(anywhere, with_new), holdout, n, top=10).top
+    assert is_new[top[:, 7:]].mean() > is_new[usual[:, 7:]].mean()
+
+
 def test_the_model_that_was_given_stays_as_it_is(uncalibrated, with_new):
     before = weights_hash(uncalibrated)
     model, _ = calibrated(uncalibrated, with_new, 0.1, 5000, 7)
