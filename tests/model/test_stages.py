@@ -21,6 +21,7 @@ FILES = {
     "data/synthetic": set(),  # switched off, as in params.yaml
     "reports/augmentation": {"augment.json"},
     "models/teacher": {"model.safetensors", "model.json", "history.jsonl"},
+    "reports/transfer": {"transfer.json", "report.html"},
     "models/student": {"model.safetensors", "model.json", "history.jsonl"},
     "reports/distillation": {"distill.json", "report.html", "per_user.parquet"},
     "models/served": {
