@@ -28,7 +28,7 @@ class TransferParams(LossParams, TaskParams):
     l2_sp: float = Field(default=0.0, ge=0, description="α: weight of the distance to the backbone; 0 is none")
     fuse: bool = Field(default=False, description="mix the weights of the arms with the backbone's, by validation")
     popularity_start: bool = Field(
-        default=False, description="start ID vectors at how popular the items are, as far as validation likes it"
+        default=True, description="start ID vectors at how popular the items are, as far as validation likes it"
     )
     scratch_learning_rate: float = Field(default=0.003, gt=0, description="of the arm scratch")
     newcomer_loss: float | None = Field(
