@@ -151,8 +151,10 @@ def prepared(root: Path, dataset: str, raw: Path, seed: int) -> Source:
     params = apply_overrides(read_params(CHECKOUT / "params.yaml"), [f"seed={seed}"])
     source = Source(target, inputs, params, load_graph(CHECKOUT / "dvc.yaml"))
     (root / "synthetic").mkdir(exist_ok=True)
-    for stage, output in (("pretrain", "models/backbone"), ("transfer", "models/teacher")):
-        run_stage(source, stage, _of("teacher", dataset), inputs, {output: inputs[output]}, made / f"{stage}-run")
+    reports = {"reports/transfer": made / "transfer-report"}
+    for stage, output, also in (("pretrain", "models/backbone", {}), ("transfer", "models/teacher", reports)):
+        outputs = {output: inputs[output], **also}
+        run_stage(source, stage, _of("teacher", dataset), inputs, outputs, made / f"{stage}-run")
     return source
 
 

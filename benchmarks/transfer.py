@@ -6,7 +6,8 @@
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
 `gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
-users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth.
+users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth;
+`share_of_observer`: by that of an ideal observer who has to infer tastes and count popularity (benchmarks/observer.py).
 `cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
 `warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
 `…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
@@ -37,9 +38,11 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import Figure, write_figures
+from observer import OBSERVERS, observed
 from training_sets import WIDTH, Shop, write_training_set
 
-from pipeline.augmentation.parts import ALL
+from pipeline.augmentation.asked import tail_items
+from pipeline.augmentation.parts import ALL, parts_of
 from pipeline.data.adapters import amazon
 from pipeline.data.training_set import load_domain
 from pipeline.data.world.generate import generate
@@ -57,11 +60,12 @@ from pipeline.training.domains import content_vectors, open_domain
 from pipeline.training.randomness import generator
 from pipeline.training.scoring import ModelScorer
 from pipeline.training.weights import load_model
-from pipeline.transfer.experiment import ARMS, ORACLE, Experiment, Outcome
+from pipeline.transfer.experiment import ARMS, ORACLE, TAIL_SHARE, Experiment, Outcome
 from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.outcome import PICKED, gain, page, pooled, table, with_picked
 from pipeline.transfer.params import SCRATCH, TOP, TransferParams
-from pipeline.transfer.thinning import without_items
+from pipeline.transfer.parts import with_states
+from pipeline.transfer.thinning import few_users, without_items
 
 WORLDS = (1, 2, 3)
 SOURCES = {"sports2014": 40_000, "games2018": 8_000}  # users at most
@@ -77,6 +81,7 @@ TUNING = {
     "sampled_items": 1024,
     "max_steps": 0,
 }
+SHARES = (0.1, 1.0)  # of harbour's users
 FEW = "users with 5 interactions"
 REMOVED = 0.1
 PLACES = 2  # of beauty.cold: the last ones of ten, for removed items
@@ -117,7 +122,25 @@ def world(root: Path, seed: int) -> list[Outcome]:
     """A small target beside two sources."""
     shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
     prepare(root, shops, seed, {"epochs": 8})
-    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000)
+    return experiment(root, "harbour", seed, SHARES, {}, 5000) + observers(root, "harbour", seed)
+
+
+def observers(root: Path, target: str, seed: int) -> list[Outcome]:
+    """What ideal observers reach who are not told everything."""
+    drawn, found = generate(WorldParams(size="small"), seed), []
+    for share in SHARES:
+        training, thin = root / "training", root / "observed"
+        if share < 1:
+            shutil.rmtree(thin, ignore_errors=True)
+            training = few_users(training, thin, target, share, seed)
+        data = load_domain(training, target)
+        tail = tail_items(np.bincount(data.items, minlength=data.n_items + 1), TAIL_SHARE)
+        parts = parts_of(data, "test", tail, 5000, 0)
+        for name, figures in observed(drawn, target, data, parts).items():
+            told = {part: values.round(6).tolist() for part, values in with_states(figures, parts).items()}
+            found.append({"share": share, "seed": seed, "arm": name, "parts": told})
+    shutil.rmtree(thin, ignore_errors=True)
+    return found
 
 
 def shops(root: Path, raw: Path) -> Path:
@@ -302,9 +325,11 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
             )
             picked = [one["picked"] for one in here if one["arm"] == PICKED]
             rows.append((f"{full}.picked", ", ".join(picked), ""))
-            if any(one["arm"] == ORACLE for one in here):
-                ours, best = (pooled([o for o in here if o["arm"] == arm], ALL).mean() for arm in (PICKED, ORACLE))
-                rows.append((f"{full}.share_of_oracle", float(ours / best), "x"))
+            ours = pooled([one for one in here if one["arm"] == PICKED], ALL).mean()
+            for arm, ending in ((ORACLE, "oracle"), (OBSERVERS[-1], "observer")):
+                best = [one for one in here if one["arm"] == arm]
+                if best:
+                    rows.append((f"{full}.share_of_{ending}", float(ours / pooled(best, ALL).mean()), "x"))
     for name in ("world", "beauty"):
         found = done.get(f"{name}.cold")
         if not found:

@@ -35,7 +35,7 @@ def transfer(
     from pipeline.runs.attempt import write_json
     from pipeline.runs.parameters import apply_overrides, read_params
     from pipeline.settings import CHECKOUT, settings
-    from pipeline.transfer.experiment import ARMS, Experiment
+    from pipeline.transfer.experiment import NAMES, Experiment
     from pipeline.transfer.outcome import page, sentence, table, with_picked
     from pipeline.transfer.params import TransferParams
 
@@ -46,9 +46,9 @@ def transfer(
         raise BadConfiguration(
             f"--root {root} has no {', no '.join(absent)}; give a run's workspace, or run `dvc repro pretrain` there"
         )
-    wanted = tuple(name.strip() for name in arms.split(",") if name.strip()) or tuple(ARMS)
-    if unknown := [name for name in wanted if name not in ARMS]:
-        raise BadConfiguration(f"--arms names {', '.join(unknown)}; there are {', '.join(ARMS)}")
+    wanted = tuple(name.strip() for name in arms.split(",") if name.strip()) or NAMES
+    if unknown := [name for name in wanted if name not in NAMES]:
+        raise BadConfiguration(f"--arms names {', '.join(unknown)}; there are {', '.join(NAMES)}")
     given = [word for text in overrides or [] for word in text.split()]
     own = root / "params.yaml"
     params = apply_overrides(read_params(own if own.exists() else CHECKOUT / "params.yaml"), given)

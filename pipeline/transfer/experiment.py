@@ -21,21 +21,22 @@ import numpy as np
 import torch
 
 from pipeline.augmentation.asked import tail_items
-from pipeline.augmentation.parts import judged, parts_of
+from pipeline.augmentation.parts import ALL, judged, parts_of
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, load_dataset, load_domain
 from pipeline.evaluation.baselines import fit_baselines
 from pipeline.evaluation.metrics import ndcg
-from pipeline.evaluation.ranking import rank_holdout
+from pipeline.evaluation.ranking import Scorer, rank_holdout
 from pipeline.models.inherit import adapted
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.runs.attempt import write_json
 from pipeline.training.domains import Domain, content_vectors, open_domain
 from pipeline.training.randomness import make_deterministic
-from pipeline.training.scoring import Validation
+from pipeline.training.scoring import ModelScorer, Validation
 from pipeline.training.similarity import choose_similarity
 from pipeline.training.weights import load_model
 from pipeline.transfer.arms import FineTuning
+from pipeline.transfer.late_fusion import learned_gate
 from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.params import SCRATCH, ArmName, TransferParams
 from pipeline.transfer.parts import with_states
@@ -44,6 +45,7 @@ from pipeline.transfer.thinning import few_users
 log = logging.getLogger(__name__)
 
 ZERO_SHOT, LONG, BASELINES, ORACLE = "zero-shot", "scratch, both budgets", "baselines", "oracle"
+FUSED = "fused"  # several models' scores, by a gate: judged, and not to be picked
 ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
     SCRATCH: (SCRATCH, {}),
     LONG: (SCRATCH, {}),
@@ -54,8 +56,12 @@ ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
     "adapters": ("adapters", {}),
     "replay": ("whole", {"replay": 0.5}),
     "L2-SP": ("whole", {"l2_sp": 0.01}),
-    "fused": ("whole", {"fuse": True}),
+    "mixed weights": ("whole", {"fuse": True}),
+    "multi-task": ("multi_task", {}),
 }
+VOICES = ("whole", ZERO_SHOT, SCRATCH)  # of FUSED
+GATE_USERS = 500  # validation users that the gate is learned from, each with histories of several lengths
+NAMES = (*ARMS, FUSED)
 SIMPLE = ("recent popularity", "item-kNN", "EASE", "content-kNN")  # the strongest of the simple rankers, and cheap
 TAIL_SHARE = 0.2  # of all interactions
 Outcome = dict[str, Any]
@@ -70,7 +76,7 @@ class Experiment:
         target: a domain of the training set.
         params: of every arm; `arms` is not read.
         out: where outcomes are kept, a file an arm.
-        arms: names of `ARMS`; zero-shot and the baselines are always judged.
+        arms: some of `NAMES`; zero-shot and the baselines are always judged.
         limit: test users at most, drawn once.
     """
 
@@ -78,7 +84,7 @@ class Experiment:
     target: str
     params: TransferParams
     out: Path
-    arms: Sequence[str] = tuple(ARMS)
+    arms: Sequence[str] = NAMES
     limit: int = 5000
 
     def run(self, shares: Sequence[float], seeds: Sequence[int]) -> list[Outcome]:
@@ -103,7 +109,10 @@ class Experiment:
             trial = _Trial(self, training, backbone, self.params.model_copy(update={"seed": seed}), scratch)
             for name in missing:
                 began = time.process_time()
-                found = trial.baselines() if name == BASELINES else [trial.arm(name)]
+                if name == BASELINES:
+                    found = trial.baselines()
+                else:
+                    found = [trial.fused() if name == FUSED else trial.arm(name)]
                 spent = round(time.process_time() - began, 2)
                 about = {"share": share, "seed": seed, "cpu_s": spent}
                 write_json(paths[name], [about | outcome for outcome in found])
@@ -131,9 +140,28 @@ class _Trial:
         counts = np.bincount(self.data.items, minlength=self.data.n_items + 1)
         tail = tail_items(counts, TAIL_SHARE)
         self.parts = parts_of(self.data, "test", tail, experiment.limit, 0)  # the same users at every seed
+        self.trained: dict[str, tuple[SequentialRecommender, float | None, int]] = {}
 
     def arm(self, name: str) -> Outcome:
         """Train one arm, set new items among the others, and judge it."""
+        model, valid, steps = self._trained(name)
+        figures = judged(model, self.domain, self.parts)
+        return {"arm": name, "valid": valid, "steps": steps, "parts": self._lists(figures)}
+
+    def fused(self) -> Outcome:
+        """The scores of `VOICES` by a gate on the length of the history; `valid` is none, the gate has seen it."""
+        nobody = np.zeros(self.data.n_items + 1, dtype=bool)
+        cut = [p for p in parts_of(self.data, "validation", nobody, GATE_USERS, 0) if p.thin or p.name == ALL]
+        models = {name: self._trained(name) for name in VOICES}
+        gate = learned_gate({name: ModelScorer(model, self.domain) for name, (model, _, _) in models.items()}, cut)
+        steps = sum(taken for _, _, taken in models.values())
+        parts = self._lists(self._ranked(gate))
+        return {"arm": FUSED, "valid": None, "steps": steps, "weights": gate.told, "parts": parts}
+
+    def _trained(self, name: str) -> tuple[SequentialRecommender, float | None, int]:
+        """An arm's model with new items set among the others, its validation before that, and its steps."""
+        if name in self.trained:
+            return self.trained[name]
         params, steps = self.params, 0
         if name == ZERO_SHOT:
             model = adapted(self.backbone, self.domain.shape, 0.0, 0.0).eval()
@@ -156,8 +184,10 @@ class _Trial:
         if params.newcomer_loss is not None:
             rows, places = params.validation_users, params.newcomer_places
             model, _ = calibrated(model, self.domain, params.newcomer_loss, rows, params.seed, places)
-        figures = judged(model, self.domain, self.parts)
-        return {"arm": name, "valid": valid, "steps": steps, "parts": self._lists(figures)}
+        found = model, valid, steps
+        if name in VOICES:
+            self.trained[name] = found
+        return found
 
     def baselines(self) -> list[Outcome]:
         """The simple rankers, chosen on validation, and what the known truth would reach."""
@@ -165,8 +195,7 @@ class _Trial:
         text = content_vectors(self.vectors, self.data, "text", width) if width else None
         clock, found = load_dataset(self.training)["clock"], []
         for name, scorer in fit_baselines(self.data, text, clock, SIMPLE, self.params.seed).items():
-            figures = {p.name: ndcg(rank_holdout(scorer, p.holdout, self.data.n_items).masked, 10) for p in self.parts}
-            found.append({"arm": name, "parts": self._lists(figures)})
+            found.append({"arm": name, "parts": self._lists(self._ranked(scorer))})
         oracle = self.data.holdout("test").oracle_rank
         if oracle is not None:  # of the whole history: nothing is known of what a shorter one would allow
             lengths = self.data.holdout("test").history_lengths
@@ -174,6 +203,9 @@ class _Trial:
             best = {p.name: ndcg(oracle[p.rows], 10) for p in whole}
             found.append({"arm": ORACLE, "parts": self._lists(best)})
         return found
+
+    def _ranked(self, scorer: Scorer) -> dict[str, Array]:
+        return {p.name: ndcg(rank_holdout(scorer, p.holdout, self.data.n_items).masked, 10) for p in self.parts}
 
     def _lists(self, figures: Mapping[str, Array]) -> dict[str, list[float]]:
         return {name: values.round(6).tolist() for name, values in with_states(figures, self.parts).items()}

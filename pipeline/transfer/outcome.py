@@ -14,13 +14,20 @@ from pipeline.evaluation.report import STYLE
 from pipeline.evaluation.statistics import Estimate, bootstrap
 from pipeline.simulation.chart import Line, chart
 from pipeline.training.randomness import generator
-from pipeline.transfer.experiment import LONG, ORACLE, ZERO_SHOT, Outcome, pick
+from pipeline.transfer.experiment import FUSED, LONG, ORACLE, ZERO_SHOT, Outcome, pick
 from pipeline.transfer.params import SCRATCH
 
 PICKED = "picked by validation"
 RESAMPLES, CONFIDENCE = 1000, 0.95
 # arms of the plot: class of the style, and the colour's name
-DRAWN = {SCRATCH: ("popularity", "grey"), ZERO_SHOT: ("oracle", "amber"), PICKED: ("served", "blue")}
+DRAWN = {
+    SCRATCH: ("popularity", "grey"),
+    "EASE": ("simple", "dashed"),
+    ZERO_SHOT: ("oracle", "amber"),
+    "multi-task": ("tasks", "green"),
+    FUSED: ("fused", "red"),
+    PICKED: ("served", "blue"),
+}
 PALETTE = """
 figure { margin: 1rem 0 1rem 1.5rem; max-width: 34rem; } figure svg { width: 100%; height: auto; overflow: visible; }
 svg text { font-size: 11px; fill: var(--soft); } svg .rule { stroke: var(--line); }
@@ -28,6 +35,9 @@ svg .line { fill: none; stroke-width: 2; } svg .interval { stroke-width: 1.5; }
 svg .popularity * { stroke: var(--baseline); } svg .popularity circle { fill: var(--baseline); }
 svg .served * { stroke: var(--ours); } svg .served circle { fill: var(--ours); }
 svg .oracle * { stroke: var(--oracle); } svg .oracle circle { fill: var(--oracle); }
+svg .simple * { stroke: var(--baseline); stroke-dasharray: 4 3; } svg .simple circle { fill: var(--baseline); }
+svg .tasks * { stroke: var(--good); } svg .tasks circle { fill: var(--good); }
+svg .fused * { stroke: var(--bad); } svg .fused circle { fill: var(--bad); }
 td, th { vertical-align: top; } .scroll { overflow-x: auto; }
 """
 Row = dict[str, Any]

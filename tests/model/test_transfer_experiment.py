@@ -14,14 +14,14 @@ from pipeline.augmentation.parts import ALL, parts_of
 from pipeline.cli import app
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration
-from pipeline.transfer.experiment import LONG, ZERO_SHOT, Experiment, pick
+from pipeline.transfer.experiment import FUSED, LONG, VOICES, ZERO_SHOT, Experiment, pick
 from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
 from pipeline.transfer.params import TransferParams
 from pipeline.transfer.parts import NEW_ITEMS, with_states
 from pipeline.transfer.thinning import few_users, without_items
 
 GIVEN = {"seed": 7, "epochs": 1, "learning_rate": 0.003, "batch_users": 32}
-ARMS = ("scratch", LONG, "whole", "replay")
+ARMS = ("scratch", LONG, "whole", "replay", "multi-task", FUSED)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,9 @@ def test_every_arm_is_judged_on_the_same_test_users(outcomes, data):
     assert {*ARMS, ZERO_SHOT, "popularity", "item-kNN", "EASE", "content-kNN"} <= arms
     counts = {(one["arm"], len(one["parts"][ALL])) for one in outcomes}
     assert {count for _, count in counts} == {len(data.holdout("test"))}
-    equal = {(one["share"], one["steps"]) for one in outcomes if one["arm"] in ("scratch", "whole", "replay")}
+    equal = {
+        (one["share"], one["steps"]) for one in outcomes if one["arm"] in ("scratch", "whole", "replay", "multi-task")
+    }
     assert len(equal) == 2  # one number for each share
     assert all(one["steps"] > dict(equal)[one["share"]] for one in outcomes if one["arm"] == LONG)
 
@@ -97,6 +99,17 @@ def test_validation_picks_and_a_tie_goes_to_the_control():
 
     assert pick([arm("whole", 0.2), arm("scratch", 0.2), arm(LONG, 0.9), arm(ZERO_SHOT, 0.9)])["arm"] == "scratch"
     assert pick([arm("scratch", 0.2), arm("head", 0.21)])["arm"] == "head"
+    assert pick([arm("scratch", 0.2), arm(FUSED, None)])["arm"] == "scratch"
+
+
+def test_fused_tells_the_weights_of_its_voices_by_the_length_of_the_history(outcomes):
+    fused = [one for one in outcomes if one["arm"] == FUSED]
+    assert len(fused) == 2
+    for one in fused:
+        assert list(one["weights"]) == ["0+", "1+", "3+", "8+"]
+        for row in one["weights"].values():
+            assert row.keys() == set(VOICES)
+            assert sum(row.values()) == pytest.approx(1)
 
 
 def test_the_table_has_gains_and_the_page_says_what_they_mean(outcomes):
