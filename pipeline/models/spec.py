@@ -42,6 +42,7 @@ class ModelSpec:
         fusion: of an item's content vectors: sum or gates (pipeline/models/fusion.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
         newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
+        user_state: a user's own offset is added to the states (pipeline/models/user_state.py).
     """
 
     width: int
@@ -67,6 +68,7 @@ class ModelSpec:
     fusion: str = SUM
     similarity: float = 0.0
     newcomer: bool = False
+    user_state: bool = False
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -118,6 +120,7 @@ class ModelSpec:
             fusion=values.get("fusion", SUM),
             similarity=values.get("similarity", 0.0),
             newcomer=values.get("newcomer", False),
+            user_state=values.get("user_state", False),
         )
 
 

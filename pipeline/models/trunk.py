@@ -14,6 +14,7 @@ from pipeline.models.dropout import dropout
 from pipeline.models.recency import Recency
 from pipeline.models.rotary import angles, turned
 from pipeline.models.spec import LEARNED, SWIGLU, LayerShape, ModelSpec
+from pipeline.models.user_state import UserState
 
 
 class Block(nn.Module):
@@ -86,6 +87,7 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, layer) for layer in spec.layers)
         self.last_norm = nn.LayerNorm(spec.width)
         self.recency = Recency(spec.width) if spec.recency else None
+        self.user = UserState(spec.width) if spec.user_state else None
         self.dropout = spec.dropout
         for part in self.blocks.modules():
             if isinstance(part, nn.Linear):
@@ -122,4 +124,6 @@ class Trunk(nn.Module):
         for block in self.blocks:
             x = block(x, visible, turn)
         x = self.last_norm(x)
-        return x if self.recency is None else x + self.recency(history, present)
+        if self.recency is not None:
+            x = x + self.recency(history, present)
+        return x if self.user is None else x + self.user(x, history, present)

@@ -51,6 +51,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.transfer.choosing import choose
     from pipeline.transfer.newcomers import calibrated
     from pipeline.transfer.params import SCRATCH
+    from pipeline.transfer.user_states import chosen_user_states
 
     assert job.target is not None
     backbone = load_model(inputs["models/backbone"])
@@ -95,6 +96,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     model, history = trained[choice.kept]
     about |= choice.about | ({"fused": shares[choice.kept]} if choice.kept in shares else {})
     choose_similarity(name, model, validation)
+    model, users = chosen_user_states(model, domain, params.validation_users, params.seed)
     newcomers = None
     if params.newcomer_loss is not None:
         model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
@@ -106,6 +108,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         figures |= choice.figures
     if choice.kept in shares:
         found += f"; {shares[choice.kept]:.0%} of it, the rest the backbone"
+    if users is not None:
+        found += f"; {users.sentence}"
+        figures |= users.figures
     if newcomers is not None:
         found += f"; {newcomers.sentence}"
         figures |= newcomers.figures

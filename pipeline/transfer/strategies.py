@@ -19,7 +19,7 @@ from typing import Literal, get_args
 Strategy = Literal["whole", "discriminative", "head", "gradual", "adapters"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 OWN = ("items.ids.", "profile.domains.")
-TOP = ("trunk.last_norm.", "trunk.recency.")
+TOP = ("trunk.last_norm.", "trunk.recency.", "trunk.user.")
 BLOCK = re.compile(r"trunk\.blocks\.(\d+)\.")
 UNFROZEN_BY = 0.5  # of all steps: from there on `gradual` trains everything
 
