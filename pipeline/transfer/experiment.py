@@ -57,6 +57,7 @@ ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
     "replay": ("whole", {"replay": 0.5}),
     "L2-SP": ("whole", {"l2_sp": 0.01}),
     "fused": ("whole", {"fuse": True}),
+    "anil": ("anil", {}),
 }
 SIMPLE = ("recent popularity", "item-kNN", "EASE", "content-kNN")  # the strongest of the simple rankers, and cheap
 TAIL_SHARE = 0.2  # of all interactions
