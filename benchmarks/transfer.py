@@ -65,6 +65,7 @@ from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.outcome import PICKED, gain, page, pooled, table, with_picked
 from pipeline.transfer.params import SCRATCH, TOP, TransferParams
 from pipeline.transfer.parts import with_states
+from pipeline.transfer.states import states_table
 from pipeline.transfer.thinning import few_users, without_items
 
 WORLDS = (1, 2, 3)
@@ -314,7 +315,9 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
         told = with_picked(outcomes)
         told_rows = table(told)
         write_json(kept / f"{name}-table" / "table.json", told_rows)
-        (kept / f"{name}-table" / "page.html").write_text(page(name, told, told_rows), "utf-8")
+        (kept / f"{name}-table" / "page.html").write_text(
+            page(name, told, told_rows, states_table(told, PICKED)), "utf-8"
+        )
         for share in sorted({one["share"] for one in told}):
             here = [one for one in told if one["share"] == share]
             full = f"{name}{round(100 * share)}"

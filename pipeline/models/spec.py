@@ -47,6 +47,7 @@ class ModelSpec:
             (pipeline/models/interactions.py).
         newcomer_likeness: what the likeness in content of such an item is multiplied with.
         kept_places: first places of a list that such an item never takes (pipeline/evaluation/kept_places.py).
+        user_state: a user's own offset is added to the states (pipeline/models/user_state.py).
     """
 
     width: int
@@ -76,6 +77,7 @@ class ModelSpec:
     events: tuple[str, ...] = ()
     newcomer_likeness: float = 1.0
     kept_places: int = 0
+    user_state: bool = False
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -142,6 +144,7 @@ class ModelSpec:
             events=tuple(values.get("events", ())),
             newcomer_likeness=values.get("newcomer_likeness", 1.0),
             kept_places=values.get("kept_places", 0),
+            user_state=values.get("user_state", False),
         )
 
 

@@ -106,6 +106,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.scoring import Validation
     from pipeline.training.weights import load_model, weights_hash, write_history
     from pipeline.transfer.newcomers import calibrated
+    from pipeline.transfer.user_states import chosen_user_states
 
     assert job.target is not None
     name, out = f"prune@{job.target}", outputs["models/served"]
@@ -152,12 +153,16 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         except CannotPrune as error:
             raise BadConfiguration(f"{name}: {error}; raise {_what_to_raise(params)}") from error
         why = ""
+    model, users = chosen_user_states(model, domain, params.validation_users, params.seed)
+    if users is not None:
+        why += f"; {users.sentence}"
+        noticed |= users.figures
     if params.newcomer_loss is not None and len(data.items):
         model, newcomers = calibrated(
             model, domain, params.newcomer_loss, params.validation_users, params.seed, params.newcomer_places
         )
         why += f"; {newcomers.sentence}" if newcomers else ""
-        noticed = newcomers.figures if newcomers else {}
+        noticed |= newcomers.figures if newcomers else {}
     about = {
         "stage": "prune",
         "target": job.target,

@@ -54,6 +54,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.transfer.report import write_report
     from pipeline.transfer.tasks.comparison import compared, metrics, sentence
     from pipeline.transfer.tasks.params import MULTI_TASK
+    from pipeline.transfer.user_states import chosen_user_states
 
     assert job.target is not None
     backbone = load_model(inputs["models/backbone"])
@@ -104,6 +105,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     model, history = trained[choice.kept]
     about |= choice.about | ({"fused": shares[choice.kept]} if choice.kept in shares else {})
     choose_similarity(name, model, validation)
+    model, users = chosen_user_states(model, domain, params.validation_users, params.seed)
     newcomers = None
     if params.newcomer_loss is not None:
         model, newcomers = calibrated(
@@ -125,6 +127,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         page["notes"] += tuning.tasks[1]
     if choice.kept in shares:
         found += f"; {shares[choice.kept]:.0%} of it, the rest the backbone"
+    if users is not None:
+        found += f"; {users.sentence}"
+        figures |= users.figures
     if newcomers is not None:
         found += f"; {newcomers.sentence}"
         figures |= newcomers.figures

@@ -86,7 +86,7 @@ class FineTuning:
             plan = replace(self.plan, learning_rate=params.scratch_learning_rate)
             return model, fit(model, [self.sequences], self._next_item(), self.validate, plan, scratch / arm)
         replayed = self.sources if params.replay else []
-        model = self._started(replayed)
+        model = self._started(replayed, user_state=arm == "anil")
         self._start_popular(arm, model)
         if arm == "adapters":
             adapt(model, params.rank)
@@ -111,8 +111,8 @@ class FineTuning:
 
     def fuse(self, model: SequentialRecommender) -> tuple[SequentialRecommender, float]:
         """An arm that started from the backbone, mixed with it by validation, and the arm's weight in the mixture."""
-        spec = model.spec
-        start = adapted(self.backbone, self.domain.shape, spec.dropout, spec.id_dropout).to(self._device)
+        start = SequentialRecommender(model.spec).to(self._device)
+        inherit(start, self.backbone)
         return fused(start, model, self.validate)
 
     @property
@@ -126,11 +126,11 @@ class FineTuning:
         params = self.params
         return NextItem(domains or [self.domain], params.full_softmax_items, params.sampled_items, params.gbce)
 
-    def _started(self, replayed: Sequence[Domain]) -> SequentialRecommender:
-        """The backbone with tables for the target, and for the sources that are replayed."""
+    def _started(self, replayed: Sequence[Domain], user_state: bool = False) -> SequentialRecommender:
+        """The backbone with tables for the target, and for the sources that are replayed; maybe with user states."""
         params = self.params
         spec = replace(self._shape(self.domain, *replayed), dropout=params.dropout, id_dropout=params.id_dropout)
-        model = SequentialRecommender(spec)
+        model = SequentialRecommender(replace(spec, user_state=spec.user_state or user_state))
         inherit(model, self.backbone)
         return model.to(self._device)
 

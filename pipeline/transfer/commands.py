@@ -25,6 +25,9 @@ def transfer(
     shares: Annotated[str, typer.Option(help="of the target's users, separated by commas")] = "0.01,0.1,1",
     seeds: Annotated[str, typer.Option(help="separated by commas")] = "1,2,3",
     arms: Annotated[str, typer.Option(help="separated by commas; without it all")] = "",
+    supports: Annotated[
+        str, typer.Option(help="histories are cut to so many interactions; others than before need another --out")
+    ] = "0,1,5,10",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="transfer.NAME=value, several by spaces")] = None,
     out: Annotated[str, typer.Option(help="folder; without it $WARMSTART_HOME/experiments/transfer/TARGET")] = "",
 ) -> None:
@@ -36,8 +39,9 @@ def transfer(
     from pipeline.runs.parameters import apply_overrides, read_params
     from pipeline.settings import CHECKOUT, settings
     from pipeline.transfer.experiment import NAMES, Experiment
-    from pipeline.transfer.outcome import page, sentence, table, with_picked
+    from pipeline.transfer.outcome import PICKED, page, sentence, table, with_picked
     from pipeline.transfer.params import TransferParams
+    from pipeline.transfer.states import states_table
 
     logging.basicConfig(level="INFO", format="%(message)s")
     names = {"data/training": root / "data/training", "data/item_vectors": root / "data/item_vectors"}
@@ -55,11 +59,14 @@ def transfer(
     chosen = TransferParams.model_validate({**params["transfer"], "seed": params["seed"]})
     folder = Path(out) if out else settings().home / "experiments" / "transfer" / target
     folder.mkdir(parents=True, exist_ok=True)
-    tried = Experiment(inputs, target, chosen, folder, wanted)
+    cuts = tuple(dict.fromkeys(int(k) for k in _numbers(supports)))
+    if any(k < 0 for k in cuts):
+        raise BadConfiguration(f"--supports is {supports!r}; a history has no fewer than 0 interactions")
+    tried = Experiment(inputs, target, chosen, folder, wanted, supports=cuts)
     outcomes = with_picked(tried.run(_numbers(shares), [int(seed) for seed in _numbers(seeds)]))
     rows = table(outcomes)
     write_json(folder / "table.json", rows)
-    (folder / "report.html").write_text(page(target, outcomes, rows), "utf-8")
+    (folder / "report.html").write_text(page(target, outcomes, rows, states_table(outcomes, PICKED)), "utf-8")
     for share in sorted({row["share"] for row in rows}):
         typer.echo(sentence(outcomes, rows, share))
     typer.echo(f"written to {folder / 'report.html'}")

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 
 from pipeline.augmentation.asked import tail_items
-from pipeline.augmentation.parts import ALL, judged, parts_of
+from pipeline.augmentation.parts import ALL, CUTS, judged, parts_of
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, load_dataset, load_domain
 from pipeline.evaluation.baselines import fit_baselines
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import Scorer, rank_holdout
+from pipeline.exit_codes import BadConfiguration
 from pipeline.models.inherit import adapted
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.runs.attempt import write_json
@@ -41,6 +42,7 @@ from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.params import SCRATCH, ArmName, TransferParams
 from pipeline.transfer.parts import with_states
 from pipeline.transfer.thinning import few_users
+from pipeline.transfer.user_states import chosen_user_states
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
     "replay": ("whole", {"replay": 0.5}),
     "L2-SP": ("whole", {"l2_sp": 0.01}),
     "mixed weights": ("whole", {"fuse": True}),
+    "anil": ("anil", {}),
     "multi-task": ("multi_task", {}),
 }
 VOICES = ("whole", ZERO_SHOT, SCRATCH)  # of FUSED
@@ -78,6 +81,7 @@ class Experiment:
         out: where outcomes are kept, a file an arm.
         arms: some of `NAMES`; zero-shot and the baselines are always judged.
         limit: test users at most, drawn once.
+        supports: interactions to which histories are cut, each a part of the users.
     """
 
     inputs: Mapping[str, Path]
@@ -86,12 +90,14 @@ class Experiment:
     out: Path
     arms: Sequence[str] = NAMES
     limit: int = 5000
+    supports: Sequence[int] = CUTS
 
     def run(self, shares: Sequence[float], seeds: Sequence[int]) -> list[Outcome]:
         """Run what is not there yet; every outcome.
 
         Raises:
-            BadConfiguration: the training set has no such domain or is not the backbone's, or a share leaves no user.
+            BadConfiguration: the training set has no such domain or is not the backbone's, a share leaves no user, or
+                no test user has a history as long as a support set.
         """
         make_deterministic(1, 0)
         return [outcome for share in shares for seed in seeds for outcome in self._one(share, seed)]
@@ -139,7 +145,8 @@ class _Trial:
         self.validation = Validation([self.domain], params.validation_users, params.seed)
         counts = np.bincount(self.data.items, minlength=self.data.n_items + 1)
         tail = tail_items(counts, TAIL_SHARE)
-        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0)  # the same users at every seed
+        _check_supports(experiment.supports, self.data)
+        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0, experiment.supports)  # alike at every seed
         self.trained: dict[str, tuple[SequentialRecommender, float | None, int]] = {}
 
     def arm(self, name: str) -> Outcome:
@@ -180,6 +187,7 @@ class _Trial:
             if params.fuse and arm != SCRATCH:
                 model, _ = tuning.fuse(model)
             choose_similarity(name, model, self.validation)
+            model, _ = chosen_user_states(model, self.domain, params.validation_users, params.seed)
         valid = self.validation(model)
         if params.newcomer_loss is not None:
             rows, places = params.validation_users, params.newcomer_places
@@ -208,7 +216,7 @@ class _Trial:
         return {p.name: ndcg(rank_holdout(scorer, p.holdout, self.data.n_items).masked, 10) for p in self.parts}
 
     def _lists(self, figures: Mapping[str, Array]) -> dict[str, list[float]]:
-        return {name: values.round(6).tolist() for name, values in with_states(figures, self.parts).items()}
+        return {name: values.round(6).tolist() for name, values in with_states(figures, self.parts, self.data).items()}
 
     def _epochs_of_both(self) -> int:
         """Passes over the target that take as many steps as pretraining and fine-tuning together."""
@@ -223,6 +231,16 @@ class _Trial:
 
     def _open(self, data: DomainData) -> Domain:
         return open_domain(data, self.vectors, self.backbone.spec, torch.device("cpu"))
+
+
+def _check_supports(supports: Sequence[int], data: DomainData) -> None:
+    lengths = data.holdout("test").history_lengths
+    longest = int(lengths.max(initial=0))
+    if too_long := [k for k in supports if k > longest]:
+        raise BadConfiguration(
+            f"a support set of {', '.join(str(k) for k in too_long)} interactions is asked for, and the longest "
+            f"history of the {len(lengths):,} test users of {data.name} has {longest}; name smaller ones in --supports"
+        )
 
 
 def pick(outcomes: Sequence[Outcome]) -> Outcome:

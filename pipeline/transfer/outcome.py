@@ -103,12 +103,13 @@ def sentence(outcomes: Sequence[Outcome], rows: Sequence[Row], share: float) -> 
     return f"{share:.0%} of the users: validation picks {chosen}; over scratch {bounds}: {words}"
 
 
-def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> str:
+def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row], states: str) -> str:
     """The table and the plot as one HTML page without scripts or other files.
 
     Args:
         outcomes: of `with_picked`.
         rows: their `table`.
+        states: HTML, of `pipeline.transfer.states.states_table`.
     """
     shares = sorted({row["share"] for row in rows})
     said = "".join(f"<li>{escape(sentence(outcomes, rows, share))}</li>" for share in shares)
@@ -130,7 +131,9 @@ def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> str:
         "<p class='soft'>NDCG@10 on test users, every item ranked, seen ones masked; below it the gain over scratch at "
         f"equal steps. {CONFIDENCE:.0%} bootstraps over users, paired.</p>\n"
         f'<div class="scroll"><table><thead><tr><th>share</th><th>arm</th>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>\n</body>\n</html>\n"
+        f"<tbody>{''.join(body)}</tbody></table></div>\n"
+        "<h2>Known and new</h2>\n<p class='soft'>Users and items without training interactions are new; a new user's "
+        f'earlier interactions are read, not trained on.</p>\n<div class="scroll">{states}</div>\n</body>\n</html>\n'
     )
 
 

@@ -17,7 +17,8 @@ from pipeline.exit_codes import BadConfiguration
 from pipeline.transfer.experiment import FUSED, LONG, VOICES, ZERO_SHOT, Experiment, pick
 from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
 from pipeline.transfer.params import TransferParams
-from pipeline.transfer.parts import NEW_ITEMS, with_states
+from pipeline.transfer.parts import NEW_ITEMS, STATES, with_states
+from pipeline.transfer.states import states_of, states_table
 from pipeline.transfer.thinning import few_users, without_items
 
 GIVEN = {"seed": 7, "epochs": 1, "learning_rate": 0.003, "batch_users": 32}
@@ -119,7 +120,7 @@ def test_the_table_has_gains_and_the_page_says_what_they_mean(outcomes):
     assert {row["share"] for row in picked} == {0.5, 1.0}
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
     assert not any("gain_pct" in row for row in rows if row["arm"] == "scratch")
-    text = page("t", told, rows)
+    text = page("t", told, rows, states_table(told, PICKED))
     assert "<svg" in text and "users with 5 interactions" in text and "<script" not in text
     words = sentence(told, rows, 1.0)
     assert words.startswith("100% of the users: validation picks ")
@@ -157,12 +158,40 @@ def test_new_users_and_new_items_are_parts_of_their_own(chain, tmp_path):
     nobody = np.zeros(thin.n_items + 1, dtype=bool)
     parts = [part for part in parts_of(thin, "test", nobody, 100, 0) if part.name == ALL]
     figures = {ALL: np.arange(len(parts[0].rows)) / 1000}
-    found = with_states(figures, parts)
+    found = with_states(figures, parts, thin)
     assert {len(found[NEW_ITEMS]) + len(found["trained items"])} == {len(figures[ALL])}
     of_new = parts[0].holdout.item_slice == "cold"
-    assert found[NEW_ITEMS].tolist() == found["known users, new items"].tolist() == figures[ALL][of_new].tolist()
-    assert not any(name.startswith("new users") for name in found)  # everybody has a history here
-    cut = replace(parts[0], holdout=replace(parts[0].holdout, history_offsets=np.zeros(len(of_new) + 1, np.int64)))
-    states = with_states(figures, [cut])
+    assert found[NEW_ITEMS].tolist() == figures[ALL][of_new].tolist()
+    trains = np.diff(thin.offsets)[parts[0].holdout.user_index] > 0
+    assert found["known users, new items"].tolist() == figures[ALL][of_new & trains].tolist()
+    nothing = np.zeros_like(thin.offsets)
+    states = with_states(figures, parts, replace(thin, sequences=replace(thin.sequences, offsets=nothing)))
     assert states["new users, new items"].tolist() == figures[ALL][of_new].tolist()
     assert states["new users, known items"].tolist() == figures[ALL][~of_new].tolist()
+
+
+def test_every_state_has_a_count_or_a_reason(outcomes):
+    def reasons(*counts):
+        parts = {name: [0.5] * n for name, n in zip(STATES, counts, strict=True) if n}
+        found = states_of([{"seed": 1, "parts": parts}])
+        assert [state.n for state in found] == list(counts)
+        return [state.reason for state in found]
+
+    items, users = "every item that a test user took has training interactions", "every test user has training"
+    assert reasons(3, 0, 2, 0) == ["", items, "", items]
+    assert [reason[: len(users)] for reason in reasons(3, 2, 0, 0)] == ["", "", users, users]
+    assert reasons(3, 2, 1, 0)[3] == "there are such users and such items, and none of these users took one"
+    assert reasons(0, 0, 0, 3)[0] == "no test user has a training interaction"
+    assert reasons(0, 2, 0, 3)[0] == "no item that a test user took has a training interaction"
+    text = states_table(with_picked(outcomes), PICKED)
+    assert text.count("<tr>") == 1 + 2 * len(STATES)
+    assert users in text  # at a share of 1; half of them are new at a share of 0.5
+    assert "<th>new users, known items</th><td>" in text
+
+
+def test_a_support_set_that_nobody_has_is_refused_before_anything_is_trained(experiment, tmp_path):
+    asked = replace(experiment, out=tmp_path, supports=(5, 400))
+    said = r"a support set of 400 interactions .* longest history of the \d+ test users of t has 1\d; name smaller ones"
+    with pytest.raises(BadConfiguration, match=said):
+        asked.run((1.0,), (1,))
+    assert not list(tmp_path.rglob("*.json"))
