@@ -6,7 +6,7 @@
 | variable | meaning |
 |---|---|
 | `WARMSTART_IMAGE_BASE` | the base image; name it with its digest where builds must be repeatable |
-| `WARMSTART_IMAGE_TORCH` | another build of torch than the variant's: `cu128` and its like, of PyTorch's own index, for older drivers |
+| `WARMSTART_IMAGE_TORCH` | another build of torch than the variant's: `cu128` (PyTorch's own index) for older drivers |
 | `WARMSTART_IMAGE_WHEELS` | an image whose root is a wheel house |
 | `WARMSTART_IMAGE_CA` | a CA bundle for the downloads; it is not left in the image |
 | `WARMSTART_IMAGE_NETWORK` | the builds' network, where the engine has no bridge: `host` |
