@@ -51,6 +51,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.transfer.choosing import choose
     from pipeline.transfer.newcomers import calibrated
     from pipeline.transfer.params import SCRATCH
+    from pipeline.transfer.transferability import known_before
 
     assert job.target is not None
     backbone = load_model(inputs["models/backbone"])
@@ -105,7 +106,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     found, figures = found_line(model.n_parameters, history)
     if len(params.arms) > 1:
         found += f"; {choice.sentence}"
-        figures |= choice.figures
+        figures |= choice.figures | known_before(backbone, domain, params.validation_users, params.seed)
     if choice.kept in shares:
         found += f"; {shares[choice.kept]:.0%} of it, the rest the backbone"
     if newcomers is not None:

@@ -70,8 +70,9 @@ class Experiment:
         target: a domain of the training set.
         params: of every arm; `arms` is not read.
         out: where outcomes are kept, a file an arm.
-        arms: names of `ARMS`; zero-shot and the baselines are always judged.
+        arms: names of `ARMS`; zero-shot is always judged.
         limit: test users at most, drawn once.
+        baselines: the simple rankers and the truth are judged too.
     """
 
     inputs: Mapping[str, Path]
@@ -80,6 +81,7 @@ class Experiment:
     out: Path
     arms: Sequence[str] = tuple(ARMS)
     limit: int = 5000
+    baselines: bool = True
 
     def run(self, shares: Sequence[float], seeds: Sequence[int]) -> list[Outcome]:
         """Run what is not there yet; every outcome.
@@ -91,7 +93,7 @@ class Experiment:
         return [outcome for share in shares for seed in seeds for outcome in self._one(share, seed)]
 
     def _one(self, share: float, seed: int) -> list[Outcome]:
-        names = (BASELINES, ZERO_SHOT, *self.arms)
+        names = (*((BASELINES,) if self.baselines else ()), ZERO_SHOT, *self.arms)
         paths = {name: self.out / f"share-{share:g}" / f"seed-{seed}" / f"{_slug(name)}.json" for name in names}
         if missing := [name for name, path in paths.items() if not path.exists()]:
             scratch = self.out / "scratch"
