@@ -37,6 +37,7 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import selector as choice
 from figures import Figure, write_figures
 from observer import OBSERVERS, observed
 from training_sets import WIDTH, Shop, write_training_set
@@ -105,6 +106,7 @@ def main() -> None:
         f"world-{seed}": lambda seed=seed: world(kept / f"world-{seed}", seed) for seed in WORLDS
     }
     parts |= {"scientific": lambda: scientific(kept / "amazon", raw), "beauty": lambda: beauty(kept / "amazon", raw)}
+    parts |= {"selector": lambda: selector(kept / "selector", raw)}
     parts |= {"world.cold": lambda: world_cold(kept / "world.cold")}
     parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
     for name, run in parts.items():
@@ -145,7 +147,14 @@ def observers(root: Path, target: str, seed: int) -> list[Outcome]:
 
 
 def shops(root: Path, raw: Path) -> Path:
-    """Two targets and the shops to learn from, and a backbone of these; no user of a target is in a source."""
+    """Two targets and the shops to learn from, and a backbone of these."""
+    shops_of_amazon(root, raw)
+    train_backbone(root, 7, {**RECIPE, "id_dropout": 0.5, "epochs": 4})
+    return root
+
+
+def shops_of_amazon(root: Path, raw: Path) -> Path:
+    """A training set of two targets and their sources; no user of a target is in a source."""
     tables = amazon_tables(root, raw, [*SOURCES], ["beauty2014", "scientific2018"])
     found = {}
     for name, (visits, items) in tables.items():
@@ -157,7 +166,6 @@ def shops(root: Path, raw: Path) -> Path:
         found[name] = Shop(("source",) if name in SOURCES else ("target",), visits, items)
     if not (root / "training" / "dataset.json").exists():
         write_training_set(root, found, 7, encoder_named("minilm", 1), 256)
-    train_backbone(root, 7, {**RECIPE, "id_dropout": 0.5, "epochs": 4})
     return root
 
 
@@ -171,6 +179,40 @@ def scientific(root: Path, raw: Path) -> list[Outcome]:
     """A shop of which all users are known."""
     changed = {**TUNING, "epochs": 6, "validation_users": 3000}
     return experiment(shops(root, raw), "scientific2018", 7, (1.0,), changed, 10_000, (SCRATCH, "whole"))
+
+
+def selector(root: Path, raw: Path) -> list[dict[str, Any]]:
+    """Every candidate of the choice before training."""
+    small = {"width": 32, "epochs": 4}
+    given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "epochs": 6, "newcomer_loss": None}
+    rows: list[dict[str, Any]] = []
+    for seed in choice.SEEDS:
+        here = root / f"world-{seed}"
+        if not (here / "training" / "dataset.json").exists():
+            roles = {"metro": ("source",), "valley": ("source",), "harbour": ("target",)}
+            write_training_set(here, world_shops(seed, roles), seed)
+        sets = {"metro": ["metro"], "valley": ["valley"], "both": ["metro", "valley"]}
+        found = choice.backbones_of(here, sets, lambda folder, seed=seed: train_backbone(folder, seed, small))
+        rows += choice.judge(here, "harbour", found, choice.SHARES, {**given, "seed": seed}, f"world {seed}")
+    if raw.exists():
+        here, whole = root / "amazon", shops_of_amazon(root.parent / "amazon", raw)
+        for name in SOURCES:
+            if not (here / name / name).exists():
+                few_users(whole / "training", here / name, name, 0.1, 7)
+        if not (here / "training" / "dataset.json").exists():
+            (here / "training").mkdir()
+            for name in (*SOURCES, "beauty2014"):
+                of = here / name / name if name in SOURCES else whole / "training" / name
+                (here / "training" / name).symlink_to(of)
+            about = json.loads((whole / "training" / "dataset.json").read_text())
+            about["domains"].pop("scientific2018")
+            write_json(here / "training" / "dataset.json", about)
+            (here / "vectors").symlink_to(whole / "vectors")
+        sets = {"sports": ["sports2014"], "games": ["games2018"], "both": ["sports2014", "games2018"]}
+        found = choice.backbones_of(here, sets, lambda folder: train_backbone(folder, 7, {**small, "recency": True}))
+        changed = {"seed": 7, "sampled_items": 1024, "validation_users": 1000}
+        rows += choice.judge(here, "beauty2014", found, (0.05,), {**given, **changed}, "amazon")
+    return rows
 
 
 def world_cold(root: Path) -> list[dict[str, float]]:
@@ -333,6 +375,10 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
                 best = [one for one in here if one["arm"] == arm]
                 if best:
                     rows.append((f"{full}.share_of_{ending}", float(ours / pooled(best, ALL).mean()), "x"))
+    if "selector" in done:
+        by_target = choice.rank_correlation(done["selector"])
+        rows.append(("selector.rank_corr", float(np.mean(list(by_target.values()))), ""))
+        rows += [(f"selector.rank_corr {target}", value, "") for target, value in by_target.items()]
     for name in ("world", "beauty"):
         found = done.get(f"{name}.cold")
         if not found:

@@ -79,9 +79,10 @@ class Experiment:
         target: a domain of the training set.
         params: of every arm; `arms` is not read.
         out: where outcomes are kept, a file an arm.
-        arms: some of `NAMES`; zero-shot and the baselines are always judged.
+        arms: some of `NAMES`; zero-shot is always judged.
         limit: test users at most, drawn once.
         supports: interactions to which histories are cut, each a part of the users.
+        baselines: the simple rankers and the truth are judged too.
     """
 
     inputs: Mapping[str, Path]
@@ -91,6 +92,7 @@ class Experiment:
     arms: Sequence[str] = NAMES
     limit: int = 5000
     supports: Sequence[int] = CUTS
+    baselines: bool = True
 
     def run(self, shares: Sequence[float], seeds: Sequence[int]) -> list[Outcome]:
         """Run what is not there yet; every outcome.
@@ -103,7 +105,7 @@ class Experiment:
         return [outcome for share in shares for seed in seeds for outcome in self._one(share, seed)]
 
     def _one(self, share: float, seed: int) -> list[Outcome]:
-        names = (BASELINES, ZERO_SHOT, *self.arms)
+        names = (*((BASELINES,) if self.baselines else ()), ZERO_SHOT, *self.arms)
         paths = {name: self.out / f"share-{share:g}" / f"seed-{seed}" / f"{_slug(name)}.json" for name in names}
         if missing := [name for name, path in paths.items() if not path.exists()]:
             scratch = self.out / "scratch"

@@ -14,6 +14,7 @@ from pipeline.augmentation.parts import ALL, parts_of
 from pipeline.cli import app
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration
+from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.transfer.experiment import FUSED, LONG, VOICES, ZERO_SHOT, Experiment, pick
 from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
 from pipeline.transfer.params import TransferParams
@@ -195,3 +196,20 @@ def test_a_support_set_that_nobody_has_is_refused_before_anything_is_trained(exp
     with pytest.raises(BadConfiguration, match=said):
         asked.run((1.0,), (1,))
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_suggestion_orders_backbones_and_arms_and_trains_nothing(chain, tmp_path, monkeypatch):
+    for name, folder in (("training", chain.root / "training"), ("item_vectors", chain.root / "vectors")):
+        shutil.copytree(folder, tmp_path / "data" / name)
+    shutil.copytree(chain.folder("models/backbone"), tmp_path / "models/backbone")
+    monkeypatch.setattr(MlflowRest, "experiment", lambda self, name: "1")
+    monkeypatch.setattr(MlflowRest, "runs", lambda self, experiment, query: [])
+    asked = ["experiment", "suggest", "--target", "t", "--root", str(tmp_path)]
+    told = CliRunner().invoke(app, [*asked, "--arms", "head,whole"])
+    assert told.exit_code == 0, told.output
+    head, _, *rows = told.output.splitlines()
+    assert head == "0 arms of earlier runs"
+    assert [row.split(",")[0].split()[-1] for row in rows] == ["head", "whole"]
+    assert all("a+b" in row and "by LogME alone" in row for row in rows)
+    with pytest.raises(BadConfiguration, match="none-such is not there"):
+        CliRunner().invoke(app, [*asked, "--backbone", "none-such"], catch_exceptions=False)
