@@ -3,14 +3,18 @@
 * `world`: three worlds (`world:small`), target harbour with 10 % and with all of its users, sources metro and valley;
 * `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources 4,000 users each of sports2014 and games2018 who
   are no users of beauty2014;
+* `meta`: the same worlds and backbones, fine-tuned with and without a state of each user's own (arm `anil` against
+  `whole`), three seeds; users cut to k = 1, 5 and 10 interactions, the support set;
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
 `gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
 users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth.
-`cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
-`warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
-`…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
-bootstraps over users, paired. Leave-one-out, texts hashed (`beauty.cold`: MiniLM, 256 wide), no Feast features.
+`meta.k5_gain_pct`: NDCG@10 of `anil` over `whole` at equal steps, a user's mean over the seeds, all of harbour's users
+(`meta10`: 10 %); `kept`: how often validation kept the user states. `cold_item_recall10`: HR@10 of the removed items
+in the full catalogue; `cold_item_vs_knn`: by that of content-kNN; `warm_loss_pct`: NDCG@10 that the other items
+give up for it, against the same model that never shows a removed one; `…_uncalibrated`: of the model as it was trained.
+Every item is ranked, seen ones masked; `_low` and `_high` are 95 % bootstraps over users, paired.
+Leave-one-out, texts hashed (`beauty.cold`: MiniLM, 256 wide), no Feast features.
 
 Every arm is kept in `$WARMSTART_HOME/bench/transfer/`, not run again (`--again` forgets them). `world-table/page.html`
 there has all arms, parts and shares. Raw files of real data are found in `$WARMSTART_DATA` (../shared/data without it).
@@ -41,6 +45,7 @@ from training_sets import WIDTH, Shop, write_training_set
 
 from pipeline.augmentation.parts import ALL
 from pipeline.data.adapters import amazon
+from pipeline.data.sequences import Array
 from pipeline.data.training_set import load_domain
 from pipeline.data.world.generate import generate
 from pipeline.data.world.params import WorldParams
@@ -57,7 +62,7 @@ from pipeline.training.domains import content_vectors, open_domain
 from pipeline.training.randomness import generator
 from pipeline.training.scoring import ModelScorer
 from pipeline.training.weights import load_model
-from pipeline.transfer.experiment import ORACLE, Experiment, Outcome
+from pipeline.transfer.experiment import ARMS, ORACLE, Experiment, Outcome
 from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.outcome import PICKED, gain, page, pooled, table, with_picked
 from pipeline.transfer.params import SCRATCH, TransferParams
@@ -65,6 +70,9 @@ from pipeline.transfer.states import states_table
 from pipeline.transfer.thinning import without_items
 
 WORLDS = (1, 2, 3)
+SEEDS = (1, 2, 3)
+WAYS = tuple(arm for arm in ARMS if arm != "anil")  # which has a part of its own
+SUPPORTS = (1, 5, 10)
 SOURCE_USERS = 4000
 FEW = "users with 5 interactions"
 REMOVED = 0.1
@@ -74,7 +82,7 @@ DONE = "done"
 def main() -> None:
     """Run what is not done yet, and write the figures of what is there."""
     words = argparse.ArgumentParser(description="Transfer, and items new to everyone.")
-    words.add_argument("--only", nargs="*", help="parts: world-1 …, beauty, world.cold, beauty.cold")
+    words.add_argument("--only", nargs="*", help="parts: world-1 …, meta-1 …, beauty, world.cold, beauty.cold")
     words.add_argument("--again", action="store_true", help="forget what is there")
     asked = words.parse_args()
     logging.basicConfig(level="WARNING")
@@ -86,6 +94,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {
         f"world-{seed}": lambda seed=seed: world(kept / f"world-{seed}", seed) for seed in WORLDS
     }
+    parts |= {f"meta-{seed}": lambda seed=seed: meta(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {"beauty": lambda: beauty(kept / "beauty", raw), "world.cold": lambda: world_cold(kept / "world.cold")}
     parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
     for name, run in parts.items():
@@ -105,6 +114,13 @@ def world(root: Path, seed: int) -> list[Outcome]:
     shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
     prepare(root, shops, seed, {"epochs": 8})
     return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000)
+
+
+def meta(root: Path, seed: int) -> list[Outcome]:
+    """The small target with and without a state of each user's own."""
+    shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
+    prepare(root, shops, seed, {"epochs": 8})
+    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "meta", ("whole", "anil"), SEEDS)
 
 
 def beauty(root: Path, raw: Path) -> list[Outcome]:
@@ -232,14 +248,22 @@ def train_backbone(root: Path, seed: int, changed: Mapping[str, Any]) -> None:
 
 
 def experiment(
-    root: Path, target: str, seed: int, shares: Sequence[float], changed: Mapping[str, Any], limit: int
+    root: Path,
+    target: str,
+    seed: int,
+    shares: Sequence[float],
+    changed: Mapping[str, Any],
+    limit: int,
+    folder: str = "arms",
+    arms: Sequence[str] = WAYS,
+    seeds: Sequence[int] = (),
 ) -> list[Outcome]:
-    """All arms and shares of one target."""
+    """Arms and shares of one target, by the seed of its data or several."""
     inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
     inputs["models/backbone"] = root / "backbone"
     given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "seed": seed, **changed}
     params = TransferParams.model_validate(given)
-    return Experiment(inputs, target, params, root / "arms", limit=limit).run(shares, [seed])
+    return Experiment(inputs, target, params, root / folder, arms, limit).run(shares, seeds or [seed])
 
 
 def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
@@ -266,6 +290,7 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
             if any(one["arm"] == ORACLE for one in here):
                 ours, best = (pooled([o for o in here if o["arm"] == arm], ALL).mean() for arm in (PICKED, ORACLE))
                 rows.append((f"{full}.share_of_oracle", float(ours / best), "x"))
+    rows += meta_gains([found for key, found in done.items() if key.startswith("meta-")])
     for name in ("world", "beauty"):
         found = done.get(f"{name}.cold")
         if not found:
@@ -285,9 +310,33 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
     return rows
 
 
+def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
+    """`anil` over `whole`, by support set."""
+    rows: list[Figure] = []
+    for name, share in (("meta", 1.0), ("meta10", 0.1)):
+        here = [[one for one in world if one["share"] == share] for world in worlds]
+        for k in SUPPORTS:
+            ours, theirs = (over_seeds(here, arm, f"users with {k} interactions") for arm in ("anil", "whole"))
+            rows += intervals(f"{name}.k{k}_gain_pct", ours, theirs)
+        kept = [one["user_states"] > 0 for world in here for one in world if one["arm"] == "anil"]
+        rows += [(f"{name}.kept", f"{sum(kept)} of {len(kept)}", "")] if kept else []
+    return rows
+
+
+def over_seeds(worlds: Sequence[Sequence[Outcome]], arm: str, part: str) -> Array:
+    """NDCG@10 of every user of every world, the mean of the seeds."""
+    columns = [[one["parts"][part] for one in world if one["arm"] == arm] for world in worlds]
+    return np.concatenate([np.zeros(0), *(np.mean(column, axis=0) for column in columns)])
+
+
 def gains(name: str, outcomes: Sequence[Outcome], part: str) -> list[Figure]:
     """The picked arm over scratch, with its interval."""
     ours, theirs = (pooled([one for one in outcomes if one["arm"] == arm], part) for arm in (PICKED, SCRATCH))
+    return intervals(name, ours, theirs)
+
+
+def intervals(name: str, ours: Array, theirs: Array) -> list[Figure]:
+    """A gain in percent and both its ends; none without users."""
     found = gain(ours, theirs) if len(ours) else (None, None, None)
     return [
         (name + ending, value, "%")

@@ -141,7 +141,7 @@ class _Trial:
 
     def arm(self, name: str) -> Outcome:
         """Train one arm, set new items among the others, and judge it."""
-        params, steps = self.params, 0
+        params, steps, users = self.params, 0, None
         if name == ZERO_SHOT:
             model = adapted(self.backbone, self.domain.shape, 0.0, 0.0).eval()
         else:
@@ -159,12 +159,13 @@ class _Trial:
             if params.fuse and arm != SCRATCH:
                 model, _ = tuning.fuse(model)
             choose_similarity(name, model, self.validation)
-            model, _ = chosen_user_states(model, self.domain, params.validation_users, params.seed)
+            model, users = chosen_user_states(model, self.domain, params.validation_users, params.seed)
         valid = self.validation(model)
         if params.newcomer_loss is not None:
             model, _ = calibrated(model, self.domain, params.newcomer_loss, params.validation_users, params.seed)
         figures = judged(model, self.domain, self.parts)
-        return {"arm": name, "valid": valid, "steps": steps, "parts": self._lists(figures)}
+        told = {} if users is None else {"user_states": users.factor}
+        return {"arm": name, "valid": valid, "steps": steps, **told, "parts": self._lists(figures)}
 
     def baselines(self) -> list[Outcome]:
         """The simple rankers, chosen on validation, and what the known truth would reach."""
