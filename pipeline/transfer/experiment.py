@@ -91,7 +91,7 @@ class Experiment:
 
         Raises:
             BadConfiguration: the training set has no such domain or is not the backbone's, a share leaves no user, or
-                no test user has a history as long as a support set.
+                no test user has a history as long as any support set.
         """
         make_deterministic(1, 0)
         return [outcome for share in shares for seed in seeds for outcome in self._one(share, seed)]
@@ -136,8 +136,8 @@ class _Trial:
         self.validation = Validation([self.domain], params.validation_users, params.seed)
         counts = np.bincount(self.data.items, minlength=self.data.n_items + 1)
         tail = tail_items(counts, TAIL_SHARE)
-        _check_supports(experiment.supports, self.data)
-        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0, experiment.supports)  # alike at every seed
+        supports = supports_of(experiment.supports, self.data)
+        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0, supports)  # the same users at every seed
 
     def arm(self, name: str) -> Outcome:
         """Train one arm, set new items among the others, and judge it."""
@@ -201,14 +201,20 @@ class _Trial:
         return open_domain(data, self.vectors, self.backbone.spec, torch.device("cpu"))
 
 
-def _check_supports(supports: Sequence[int], data: DomainData) -> None:
-    lengths = data.holdout("test").history_lengths
-    longest = int(lengths.max(initial=0))
-    if too_long := [k for k in supports if k > longest]:
-        raise BadConfiguration(
-            f"a support set of {', '.join(str(k) for k in too_long)} interactions is asked for, and the longest "
-            f"history of the {len(lengths):,} test users of {data.name} has {longest}; name smaller ones in --supports"
-        )
+def supports_of(asked: Sequence[int], data: DomainData) -> list[int]:
+    """The support sets that some test user's history is long enough for; the others are left out, and the log says so.
+
+    Raises:
+        BadConfiguration: none is left.
+    """
+    longest = int(data.holdout("test").history_lengths.max(initial=0))
+    left, out = [k for k in asked if k <= longest], [str(k) for k in asked if k > longest]
+    told = f"the longest history of a test user of {data.name} has {longest} interactions"
+    if out and not left:
+        raise BadConfiguration(f"support sets of {', '.join(out)} are asked for, and {told}; name shorter ones")
+    if out:
+        log.warning("support sets of %s are left out: %s", ", ".join(out), told)
+    return left
 
 
 def pick(outcomes: Sequence[Outcome]) -> Outcome:
