@@ -3,11 +3,15 @@
 * `world`: three worlds (`world:small`), target harbour with 10 % and with all of its users, sources metro and valley;
 * `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources 4,000 users each of sports2014 and games2018 who
   are no users of beauty2014;
+* `meta`: the same worlds and backbones, fine-tuned with and without a state of each user's own (arm `anil` against
+  `whole`), three seeds; users cut to k = 1, 5 and 10 interactions, the support set;
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
 `gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
 users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth;
 `share_of_observer`: by that of an ideal observer who has to infer tastes and count popularity (benchmarks/observer.py).
+`meta.k5_gain_pct`: NDCG@10 of `anil` over `whole` at equal steps, a user's mean over the seeds, all of harbour's users
+(`meta10`: 10 %); `kept`: how often validation kept the user states.
 `cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
 `warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
 `…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
@@ -45,6 +49,7 @@ from training_sets import WIDTH, Shop, write_training_set
 from pipeline.augmentation.asked import tail_items
 from pipeline.augmentation.parts import ALL, parts_of
 from pipeline.data.adapters import amazon
+from pipeline.data.sequences import Array
 from pipeline.data.training_set import load_domain
 from pipeline.data.world.generate import generate
 from pipeline.data.world.params import WorldParams
@@ -84,6 +89,9 @@ TUNING = {
     "max_steps": 0,
 }
 SHARES = (0.1, 1.0)  # of harbour's users
+SEEDS = (1, 2, 3)
+WAYS = tuple(arm for arm in ARMS if arm != "anil")  # which has a part of its own
+SUPPORTS = (1, 5, 10)
 FEW = "users with 5 interactions"
 REMOVED = 0.1
 PLACES = 2  # of beauty.cold: the last ones of ten, for removed items
@@ -93,7 +101,7 @@ DONE = "done"
 def main() -> None:
     """Run what is not done yet, and write the figures of what is there."""
     words = argparse.ArgumentParser(description="Transfer, and items new to everyone.")
-    words.add_argument("--only", nargs="*", help="parts: world-1 …, beauty, world.cold, beauty.cold")
+    words.add_argument("--only", nargs="*", help="parts: world-1 …, meta-1 …, beauty, world.cold, beauty.cold")
     words.add_argument("--again", action="store_true", help="forget what is there")
     asked = words.parse_args()
     logging.basicConfig(level="WARNING")
@@ -108,6 +116,7 @@ def main() -> None:
     parts |= {"scientific": lambda: scientific(kept / "amazon", raw), "beauty": lambda: beauty(kept / "amazon", raw)}
     parts |= {"selector": lambda: selector(kept / "selector", raw)}
     parts |= {"world.cold": lambda: world_cold(kept / "world.cold")}
+    parts |= {f"meta-{seed}": lambda seed=seed: meta(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
     for name, run in parts.items():
         if (asked.only and name not in asked.only) or (kept / f"{name}.json").exists():
@@ -140,7 +149,7 @@ def observers(root: Path, target: str, seed: int) -> list[Outcome]:
         tail = tail_items(np.bincount(data.items, minlength=data.n_items + 1), TAIL_SHARE)
         parts = parts_of(data, "test", tail, 5000, 0)
         for name, figures in observed(drawn, target, data, parts).items():
-            told = {part: values.round(6).tolist() for part, values in with_states(figures, parts).items()}
+            told = {part: values.round(6).tolist() for part, values in with_states(figures, parts, data).items()}
             found.append({"share": share, "seed": seed, "arm": name, "parts": told})
     shutil.rmtree(thin, ignore_errors=True)
     return found
@@ -169,16 +178,23 @@ def shops_of_amazon(root: Path, raw: Path) -> Path:
     return root
 
 
+def meta(root: Path, seed: int) -> list[Outcome]:
+    """The small target with and without a state of each user's own."""
+    shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
+    prepare(root, shops, seed, {"epochs": 8})
+    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "meta", ("whole", "anil"), SEEDS)
+
+
 def beauty(root: Path, raw: Path) -> list[Outcome]:
     """A shop of which few users are known."""
     changed = {**TUNING, "validation_users": 3000}
-    return experiment(shops(root, raw), "beauty2014", 7, (0.01, 0.1), changed, 2500, FEWER)
+    return experiment(shops(root, raw), "beauty2014", 7, (0.01, 0.1), changed, 2500, arms=FEWER)
 
 
 def scientific(root: Path, raw: Path) -> list[Outcome]:
     """A shop of which all users are known."""
     changed = {**TUNING, "epochs": 6, "validation_users": 3000}
-    return experiment(shops(root, raw), "scientific2018", 7, (1.0,), changed, 10_000, (SCRATCH, "whole"))
+    return experiment(shops(root, raw), "scientific2018", 7, (1.0,), changed, 10_000, arms=(SCRATCH, "whole"))
 
 
 def selector(root: Path, raw: Path) -> list[dict[str, Any]]:
@@ -336,14 +352,16 @@ def experiment(
     shares: Sequence[float],
     changed: Mapping[str, Any],
     limit: int,
-    arms: Sequence[str] = tuple(ARMS),
+    folder: str = "arms",
+    arms: Sequence[str] = WAYS,
+    seeds: Sequence[int] = (),
 ) -> list[Outcome]:
-    """All arms and shares of one target."""
+    """Arms and shares of one target, by the seed of its data or several."""
     inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
     inputs["models/backbone"] = root / "backbone"
     given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "seed": seed, **changed}
     params = TransferParams.model_validate(given)
-    return Experiment(inputs, target, params, root / "arms" / target, arms, limit).run(shares, [seed])
+    return Experiment(inputs, target, params, root / folder / target, arms, limit).run(shares, seeds or [seed])
 
 
 def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
@@ -379,6 +397,7 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
         by_target = choice.rank_correlation(done["selector"])
         rows.append(("selector.rank_corr", float(np.mean(list(by_target.values()))), ""))
         rows += [(f"selector.rank_corr {target}", value, "") for target, value in by_target.items()]
+    rows += meta_gains([found for key, found in done.items() if key.startswith("meta-")])
     for name in ("world", "beauty"):
         found = done.get(f"{name}.cold")
         if not found:
@@ -398,9 +417,33 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
     return rows
 
 
+def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
+    """`anil` over `whole`, by support set."""
+    rows: list[Figure] = []
+    for name, share in (("meta", 1.0), ("meta10", 0.1)):
+        here = [[one for one in world if one["share"] == share] for world in worlds]
+        for k in SUPPORTS:
+            ours, theirs = (over_seeds(here, arm, f"users with {k} interactions") for arm in ("anil", "whole"))
+            rows += intervals(f"{name}.k{k}_gain_pct", ours, theirs)
+        kept = [one["user_states"] > 0 for world in here for one in world if one["arm"] == "anil"]
+        rows += [(f"{name}.kept", f"{sum(kept)} of {len(kept)}", "")] if kept else []
+    return rows
+
+
+def over_seeds(worlds: Sequence[Sequence[Outcome]], arm: str, part: str) -> Array:
+    """NDCG@10 of every user of every world, the mean of the seeds."""
+    columns = [[one["parts"][part] for one in world if one["arm"] == arm] for world in worlds]
+    return np.concatenate([np.zeros(0), *(np.mean(column, axis=0) for column in columns)])
+
+
 def gains(name: str, outcomes: Sequence[Outcome], part: str) -> list[Figure]:
     """The picked arm over scratch, with its interval."""
     ours, theirs = (pooled([one for one in outcomes if one["arm"] == arm], part) for arm in (PICKED, SCRATCH))
+    return intervals(name, ours, theirs)
+
+
+def intervals(name: str, ours: Array, theirs: Array) -> list[Figure]:
+    """A gain in percent and both its ends; none without users."""
     found = gain(ours, theirs) if len(ours) else (None, None, None)
     return [
         (name + ending, value, "%")

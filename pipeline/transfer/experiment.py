@@ -99,7 +99,7 @@ class Experiment:
 
         Raises:
             BadConfiguration: the training set has no such domain or is not the backbone's, a share leaves no user, or
-                no test user has a history as long as a support set.
+                no test user has a history as long as any support set.
         """
         make_deterministic(1, 0)
         return [outcome for share in shares for seed in seeds for outcome in self._one(share, seed)]
@@ -129,6 +129,19 @@ class Experiment:
         return [outcome for path in paths.values() for outcome in json.loads(path.read_text("utf-8"))]
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """An arm: the model with new items set among the others, its validation before that, its steps.
+
+    `user_states` is the factor that validation chose for them; None where the model has none.
+    """
+
+    model: SequentialRecommender
+    valid: float | None
+    steps: int
+    user_states: float | None
+
+
 class _Trial:
     """All arms of one share and seed."""
 
@@ -147,31 +160,31 @@ class _Trial:
         self.validation = Validation([self.domain], params.validation_users, params.seed)
         counts = np.bincount(self.data.items, minlength=self.data.n_items + 1)
         tail = tail_items(counts, TAIL_SHARE)
-        _check_supports(experiment.supports, self.data)
-        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0, experiment.supports)  # alike at every seed
-        self.trained: dict[str, tuple[SequentialRecommender, float | None, int]] = {}
+        supports = supports_of(experiment.supports, self.data)
+        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0, supports)  # the same users at every seed
+        self.trained: dict[str, _Trained] = {}
 
     def arm(self, name: str) -> Outcome:
         """Train one arm, set new items among the others, and judge it."""
-        model, valid, steps = self._trained(name)
-        figures = judged(model, self.domain, self.parts)
-        return {"arm": name, "valid": valid, "steps": steps, "parts": self._lists(figures)}
+        found = self._trained(name)
+        figures = judged(found.model, self.domain, self.parts)
+        told = {} if found.user_states is None else {"user_states": found.user_states}
+        return {"arm": name, "valid": found.valid, "steps": found.steps, **told, "parts": self._lists(figures)}
 
     def fused(self) -> Outcome:
         """The scores of `VOICES` by a gate on the length of the history; `valid` is none, the gate has seen it."""
         nobody = np.zeros(self.data.n_items + 1, dtype=bool)
         cut = [p for p in parts_of(self.data, "validation", nobody, GATE_USERS, 0) if p.thin or p.name == ALL]
         models = {name: self._trained(name) for name in VOICES}
-        gate = learned_gate({name: ModelScorer(model, self.domain) for name, (model, _, _) in models.items()}, cut)
-        steps = sum(taken for _, _, taken in models.values())
+        gate = learned_gate({name: ModelScorer(found.model, self.domain) for name, found in models.items()}, cut)
+        steps = sum(found.steps for found in models.values())
         parts = self._lists(self._ranked(gate))
         return {"arm": FUSED, "valid": None, "steps": steps, "weights": gate.told, "parts": parts}
 
-    def _trained(self, name: str) -> tuple[SequentialRecommender, float | None, int]:
-        """An arm's model with new items set among the others, its validation before that, and its steps."""
+    def _trained(self, name: str) -> _Trained:
         if name in self.trained:
             return self.trained[name]
-        params, steps = self.params, 0
+        params, steps, users = self.params, 0, None
         if name == ZERO_SHOT:
             model = adapted(self.backbone, self.domain.shape, 0.0, 0.0).eval()
         else:
@@ -189,12 +202,12 @@ class _Trial:
             if params.fuse and arm != SCRATCH:
                 model, _ = tuning.fuse(model)
             choose_similarity(name, model, self.validation)
-            model, _ = chosen_user_states(model, self.domain, params.validation_users, params.seed)
+            model, users = chosen_user_states(model, self.domain, params.validation_users, params.seed)
         valid = self.validation(model)
         if params.newcomer_loss is not None:
             rows, places = params.validation_users, params.newcomer_places
             model, _ = calibrated(model, self.domain, params.newcomer_loss, rows, params.seed, places)
-        found = model, valid, steps
+        found = _Trained(model, valid, steps, None if users is None else users.factor)
         if name in VOICES:
             self.trained[name] = found
         return found
@@ -235,14 +248,20 @@ class _Trial:
         return open_domain(data, self.vectors, self.backbone.spec, torch.device("cpu"))
 
 
-def _check_supports(supports: Sequence[int], data: DomainData) -> None:
-    lengths = data.holdout("test").history_lengths
-    longest = int(lengths.max(initial=0))
-    if too_long := [k for k in supports if k > longest]:
-        raise BadConfiguration(
-            f"a support set of {', '.join(str(k) for k in too_long)} interactions is asked for, and the longest "
-            f"history of the {len(lengths):,} test users of {data.name} has {longest}; name smaller ones in --supports"
-        )
+def supports_of(asked: Sequence[int], data: DomainData) -> list[int]:
+    """The support sets that some test user's history is long enough for; the others are left out, and the log says so.
+
+    Raises:
+        BadConfiguration: none is left.
+    """
+    longest = int(data.holdout("test").history_lengths.max(initial=0))
+    left, out = [k for k in asked if k <= longest], [str(k) for k in asked if k > longest]
+    told = f"the longest history of a test user of {data.name} has {longest} interactions"
+    if out and not left:
+        raise BadConfiguration(f"support sets of {', '.join(out)} are asked for, and {told}; name shorter ones")
+    if out:
+        log.warning("support sets of %s are left out: %s", ", ".join(out), told)
+    return left
 
 
 def pick(outcomes: Sequence[Outcome]) -> Outcome:

@@ -15,7 +15,7 @@ from pipeline.cli import app
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration
 from pipeline.registry.mlflow_rest import MlflowRest
-from pipeline.transfer.experiment import FUSED, LONG, VOICES, ZERO_SHOT, Experiment, pick
+from pipeline.transfer.experiment import FUSED, LONG, VOICES, ZERO_SHOT, Experiment, pick, supports_of
 from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
 from pipeline.transfer.params import TransferParams
 from pipeline.transfer.parts import NEW_ITEMS, STATES, with_states
@@ -190,11 +190,16 @@ def test_every_state_has_a_count_or_a_reason(outcomes):
     assert "<th>new users, known items</th><td>" in text
 
 
-def test_a_support_set_that_nobody_has_is_refused_before_anything_is_trained(experiment, tmp_path):
-    asked = replace(experiment, out=tmp_path, supports=(5, 400))
-    said = r"a support set of 400 interactions .* longest history of the \d+ test users of t has 1\d; name smaller ones"
-    with pytest.raises(BadConfiguration, match=said):
-        asked.run((1.0,), (1,))
+def test_a_support_set_longer_than_every_history_is_left_out_and_none_at_all_is_refused(experiment, tmp_path, caplog):
+    data = load_domain(experiment.inputs["data/training"], "t")
+    longest = int(data.holdout("test").history_lengths.max())
+    told = f"the longest history of a test user of t has {longest} interactions"
+    assert supports_of((0, longest), data) == [0, longest]
+    assert not caplog.messages
+    assert supports_of((5, 400, 500), data) == [5]
+    assert caplog.messages == [f"support sets of 400, 500 are left out: {told}"]
+    with pytest.raises(BadConfiguration, match=f"support sets of 400 are asked for, and {told}; name shorter ones"):
+        replace(experiment, out=tmp_path, supports=(400,)).run((1.0,), (1,))
     assert not list(tmp_path.rglob("*.json"))
 
 
