@@ -41,6 +41,7 @@ class ModelSpec:
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
         fusion: of an item's content vectors: sum or gates (pipeline/models/fusion.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
+        id_alone: an item with an ID vector is nothing else; content stands in for the others (models/item_encoder.py).
         newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
     """
 
@@ -67,6 +68,7 @@ class ModelSpec:
     fusion: str = SUM
     similarity: float = 0.0
     newcomer: bool = False
+    id_alone: bool = False
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -118,6 +120,7 @@ class ModelSpec:
             fusion=values.get("fusion", SUM),
             similarity=values.get("similarity", 0.0),
             newcomer=values.get("newcomer", False),
+            id_alone=values.get("id_alone", False),
         )
 
 

@@ -74,7 +74,9 @@ class Params(StageParams):
         description="share of NDCG@10 that new items may cost the others; null: not set",
     )
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
-    rows: Literal["float32", "int8", "int4"] = Field(default="float32", description="the exported catalogue's numbers")
+    rows: Literal["float32", "int8", "int4", "codes"] = Field(
+        default="float32", description="the exported catalogue's numbers; codes: of items that are codes alone"
+    )
     linears: Literal["float32", "int8"] = Field(default="float32", description="the exported trunk's weights")
 
 
