@@ -23,7 +23,7 @@ import onnxruntime as ort
 from pipeline.compression.catalogue import ServedCatalogue, read_catalogue, read_item_ids
 from pipeline.compression.explanation import Carrier, carriers
 from pipeline.compression.new_items import NewItemEncoder
-from pipeline.compression.packed_rows import FLOAT32, packed
+from pipeline.compression.packed_rows import FLOAT32
 from pipeline.data.sequences import Array
 from pipeline.evaluation.kept_places import in_order
 from pipeline.exit_codes import BadConfiguration
@@ -116,10 +116,10 @@ class ServedModel:
         return grown
 
     def _as_inputs(self, vectors: Array) -> dict[str, Array]:
-        """A catalogue, float32 [m + 1, D], as the graph's inputs."""
+        """A catalogue that begins with the rows of the export, float32 [m + 1, D], as the graph's inputs."""
         if self._rows == FLOAT32:
             return {"vectors": vectors}
-        return dict(zip(("rows", "scales"), packed(vectors, self._rows), strict=True))
+        return {"added": vectors[1 + self._exported_items :]}
 
     @property
     def is_new(self) -> Array:
@@ -227,10 +227,14 @@ class ServedModel:
 
         def score(histories: Sequence[Items], vectors: Array) -> Array:
             n = len(histories)
+            # where the rows of the export cannot be replaced, these come behind, and padding stays what it is
+            before = 0 if self._rows == FLOAT32 else self._exported_items
+            moved = [np.asarray(history, dtype=np.int64) + before for history in histories]
+            given = {"added": vectors[1:]} if before else {"vectors": vectors}
             profiles = np.broadcast_to(np.asarray(profile), (n, len(self.profile_features)))
-            inputs = self._inputs(histories, profiles, [profile_attributes] * n)
+            inputs = self._inputs(moved, profiles, [profile_attributes] * n)
             nothing = {"seen": np.zeros((n, 1), dtype=np.int64)}
-            return self._run("all_scores", inputs | nothing | self._as_inputs(vectors))
+            return self._run("all_scores", inputs | nothing | given)[:, before:]
 
         return carriers(score, self.catalogue.vectors, history[-self.max_length :], items)
 

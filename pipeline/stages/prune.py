@@ -78,7 +78,9 @@ class Params(StageParams):
         default=TOP, ge=1, le=TOP, description="last places of the first ten that a new item may take; 10: any place"
     )
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
-    rows: Literal["float32", "int8", "int4"] = Field(default="float32", description="the exported catalogue's numbers")
+    rows: Literal["float32", "int8", "int4", "codes"] = Field(
+        default="float32", description="the exported catalogue's numbers; codes: of items that are codes alone"
+    )
     linears: Literal["float32", "int8"] = Field(default="float32", description="the exported trunk's weights")
 
 
