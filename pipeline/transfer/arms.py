@@ -16,7 +16,7 @@ from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.spec import ModelSpec
 from pipeline.training.batches import TrainingDomain
 from pipeline.training.domains import Domain
-from pipeline.training.loop import Loss, Validate, fit
+from pipeline.training.loop import Loss, Rates, Validate, fit
 from pipeline.training.next_item import NextItem
 from pipeline.training.plan import Plan
 from pipeline.training.randomness import seed_torch
@@ -30,7 +30,7 @@ from pipeline.transfer.tasks.figures import Figures, task_figures
 from pipeline.transfer.tasks.labels import Task, tasks_of
 from pipeline.transfer.tasks.loss import MultiTask
 from pipeline.transfer.tasks.params import MULTI_TASK
-from pipeline.transfer.tasks.towers import with_towers, without_towers
+from pipeline.transfer.tasks.towers import TowerRates, with_towers, without_towers
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +90,14 @@ class FineTuning:
         self._start_popular(arm, model)
         if arm == "adapters":
             adapt(model, params.rank)
-        rates = None
+        rates: Rates | None = None
         if arm in ("discriminative", "head", "gradual"):
             rates = PartRates(arm, len(model.spec.layers), params.layer_decay)
         tasks = self.tasks[0] if arm == MULTI_TASK else []
         loss = self._loss(model, replayed, tasks)
         if tasks:
             with_towers(model, tasks, params.task_weighting)
+            rates = TowerRates(params.tower_rate)
         history = fit(model, [self.sequences], loss, self.validate, self.plan, scratch / arm, rates)
         if arm == "adapters":
             fold(model)
@@ -147,7 +148,8 @@ class FineTuning:
         with_towers(model, [task], "sum")
         loss = MultiTask(self._next_item(), self.domain, [task], params, alone=True)
         plan = replace(self.plan, stop_after=epochs, judge_start=False)
-        fit(model, [self.sequences], loss, lambda _: None, plan, scratch / f"alone-{task.name}")
+        rates = TowerRates(params.tower_rate)
+        fit(model, [self.sequences], loss, lambda _: None, plan, scratch / f"alone-{task.name}", rates)
         return task_figures(model, self.domain, [task])
 
     def _loss(self, model: SequentialRecommender, replayed: Sequence[Domain], tasks: Sequence[Task]) -> Loss:

@@ -24,6 +24,7 @@ from pipeline.evaluation.ranking import Requests, Scorer, ranks_of, requests_of
 
 FROM = (0, 1, 3, 8)  # interactions: where the ranges of h begin
 HEAD_START = 4  # how often the best voice counts before others are tried
+LEAST = 100  # rows of a range that is to have weights of its own
 ROUNDS = 10  # voices that are added at most, of each range
 
 
@@ -58,7 +59,7 @@ def range_of(requests: Requests) -> Array:
 
 
 def learned_gate(voices: Mapping[str, Scorer], parts: Sequence[Part]) -> LateFusion:
-    """Choose the weights; a range that no row is in takes the voice that all rows like best.
+    """Choose the weights; a range with fewer than `LEAST` rows takes those of all rows.
 
     Args:
         voices: the strongest first, which ties go to.
@@ -69,16 +70,15 @@ def learned_gate(voices: Mapping[str, Scorer], parts: Sequence[Part]) -> LateFus
     seen = [history for block in blocks for history in block.histories]
     said = np.stack([np.concatenate([v.scores(block) for block in blocks]) for v in voices.values()])  # (V, n, items)
     ranges = np.concatenate([range_of(block) for block in blocks])
-    weights = np.zeros((len(FROM), len(voices)))
-    weights[:] = _chosen(said, wanted, seen, rounds=0)
+    weights = np.tile(_chosen(said, wanted, seen), (len(FROM), 1))
     for place in range(len(FROM)):
         rows = np.flatnonzero(ranges == place)
-        if len(rows):
-            weights[place] = _chosen(said[:, rows], wanted[rows], [seen[row] for row in rows], ROUNDS)
+        if len(rows) >= LEAST:
+            weights[place] = _chosen(said[:, rows], wanted[rows], [seen[row] for row in rows])
     return LateFusion(voices, weights)
 
 
-def _chosen(said: Array, wanted: Array, seen: list[Array], rounds: int) -> Array:
+def _chosen(said: Array, wanted: Array, seen: list[Array]) -> Array:
     """float64 [V], sums to 1: the best voice `HEAD_START` times, and what made the sum better, one after the other."""
 
     def judged(sums: Array) -> Array:
@@ -88,7 +88,7 @@ def _chosen(said: Array, wanted: Array, seen: list[Array], rounds: int) -> Array
     first, best = int(alone.argmax()), float(alone.max())
     counts = np.where(np.arange(len(said)) == first, float(HEAD_START), 0.0)
     total = HEAD_START * said[first]
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         values = judged(total + said)
         voice = int(values.argmax())
         if values[voice] <= best:

@@ -26,4 +26,5 @@ class TaskParams(StageParams):
     task_weighting: Literal["sum", "uncertainty", "gradnorm"] = Field(
         default="sum", description="how losses are added up: pipeline/transfer/tasks/weighting.py"
     )
+    tower_rate: float = Field(default=10.0, gt=0, description="how many times as fast as the trunk towers learn")
     tower_distance: float = Field(default=0.0001, ge=0, description="λ: weight of the squared distance between towers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,21 @@ class Towers(nn.Module):
         flat = [torch.cat([part.flatten() for part in layer.parameters()]) for layer in self.hidden.values()]
         pairs = itertools.combinations(flat, 2)
         return sum(((one - other).square().sum() for one, other in pairs), start=flat[0].new_zeros(()))
+
+
+@dataclass(frozen=True)
+class TowerRates:
+    """Towers start from nothing, the trunk does not: they learn `times` as fast. See `pipeline.training.loop.Rates`."""
+
+    times: float
+
+    def part(self, parameter: str) -> int:
+        """1 for towers, 0 for the model."""
+        return int(parameter.startswith(f"{TOWERS}."))
+
+    def factor(self, part: int, progress: float) -> float:
+        """Of the learning rate."""
+        return self.times if part else 1.0
 
 
 def with_towers(model: SequentialRecommender, tasks: Sequence[Task], weighting: str) -> None:
