@@ -77,16 +77,23 @@ TEACHER = (
     "pretrain.patience=2", "transfer.epochs=1", "transfer.learning_rate=0.0003",
 )  # fmt: skip
 STUDENT = (
-    "distill.table=codes", "distill.width=64", "distill.id_width=64", "distill.id_parts=16", "distill.id_codes=256",
-    "distill.epochs=6", "distill.average=0.99", "distill.id_dropout=0.0", "distill.patience=2",
-    "distill.validation_users=3000", "distill.rest=512", "distill.profile_buckets=8",
+    "distill.table=codes", "distill.width=72", "distill.id_width=72", "distill.id_parts=24", "distill.id_codes=256",
+    "distill.id_alone=true", "distill.attribute_buckets=512", "distill.profile_buckets=8", "distill.epochs=6",
+    "distill.batch_users=128", "distill.learning_rate=0.002", "distill.dropout=0.2", "distill.id_dropout=0.0",
+    "distill.average=0.995", "distill.weight=1", "distill.rest=512", "distill.patience=2",
+    "distill.validation_users=3000",
 )  # fmt: skip
 PRUNED = ("prune.validation_users=3000",)
 DENSE = ("prune.keep_heads=1", "prune.keep_channels=1", "prune.recovery_epochs=0")
-SERVED = (*DENSE, "prune.rows=int4", "prune.linears=int8")  # of what is pruned already
+SERVED = (*DENSE, "prune.rows=codes", "prune.linears=int8")  # of what is pruned already
 OWN: Mapping[str, tuple[str, ...]] = {
     "beauty2014": ("pretrain.similarity=true",),
-    "movielens": ("pretrain.epochs=10", "pretrain.full_softmax_items=5000"),  # longer histories, fewer users
+    "movielens": (  # longer histories, fewer users
+        "pretrain.epochs=10",
+        "pretrain.full_softmax_items=5000",
+        "distill.epochs=10",
+        "distill.batch_users=64",
+    ),
 }
 SAMPLES, CONFIDENCE = 2000, 0.95
 Part = dict[str, Any]
@@ -151,8 +158,10 @@ def prepared(root: Path, dataset: str, raw: Path, seed: int) -> Source:
     params = apply_overrides(read_params(CHECKOUT / "params.yaml"), [f"seed={seed}"])
     source = Source(target, inputs, params, load_graph(CHECKOUT / "dvc.yaml"))
     (root / "synthetic").mkdir(exist_ok=True)
-    for stage, output in (("pretrain", "models/backbone"), ("transfer", "models/teacher")):
-        run_stage(source, stage, _of("teacher", dataset), inputs, {output: inputs[output]}, made / f"{stage}-run")
+    reports = {"reports/transfer": made / "transfer-report"}
+    for stage, output, also in (("pretrain", "models/backbone", {}), ("transfer", "models/teacher", reports)):
+        outputs = {output: inputs[output], **also}
+        run_stage(source, stage, _of("teacher", dataset), inputs, outputs, made / f"{stage}-run")
     return source
 
 

@@ -130,9 +130,8 @@ class Night:
         self.run(pretrain, "pretrain", arm, inputs, ["models/backbone"])
         pretrained = cpu_seconds()
         for target in TARGETS:
-            self.run(
-                transfer, "transfer", arm, [*inputs, "models/backbone", "data/synthetic"], ["models/teacher"], target
-            )
+            outputs = ["models/teacher", "reports/transfer"]
+            self.run(transfer, "transfer", arm, [*inputs, "models/backbone", "data/synthetic"], outputs, target)
         done = cpu_seconds()
         teachers = [self._judge(self._place("models/teacher", arm, target), [target]) for target in TARGETS]
         sources = [name for name in MARKETS if name not in TARGETS]
@@ -155,7 +154,7 @@ class Night:
         module.run(given, made, params, Job(self.root / "scratch" / arm / name / (target or ""), target, 1))
 
     def _place(self, path: str, arm: str, target: str | None) -> Path:
-        folder = self.root / arm / path if path.startswith("models/") else self.root / path
+        folder = self.root / arm / path if path.startswith(("models/", "reports/")) else self.root / path
         return folder / target if target else folder
 
     def _judge(self, folder: Path, domains: list[str]) -> float:

@@ -18,7 +18,9 @@ from pipeline.data.sequences import write_sequences
 from pipeline.data.splits import holdout_table, split_leave_one_out
 from pipeline.features.encoders import Encoder, Hashing
 from pipeline.features.item_vectors import distinct_texts, gathered, text_rows
+from pipeline.features.vector_store import VectorStore
 from pipeline.features.whitening import fit_whitening, write_whitening
+from pipeline.settings import settings
 from pipeline.training.randomness import generator
 
 WIDTH = 64  # of text vectors
@@ -106,9 +108,7 @@ def _write_shop(folder: Path, name: str, shop: Shop, items: pl.DataFrame, events
 
 def _write_vectors(folder: Path, items: Mapping[str, pl.DataFrame], encoder: Encoder, width: int) -> None:
     texts = distinct_texts(items)
-    raw = np.zeros((len(texts), encoder.width), dtype=np.float32)
-    for places, vectors in encoder.encode(texts):
-        raw[places] = vectors
+    raw, _ = VectorStore(settings().home / "stores" / "item_vectors.sqlite").vectors_of(texts, encoder)
     whitening = fit_whitening(raw, width)
     white = whitening(raw)
     for name, table in items.items():

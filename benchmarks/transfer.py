@@ -3,10 +3,15 @@
 * `world`: three worlds (`world:small`), target harbour with 10 % and with all of its users, sources metro and valley;
 * `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources 4,000 users each of sports2014 and games2018 who
   are no users of beauty2014;
+* `meta`: the same worlds and backbones, fine-tuned with and without a state of each user's own (arm `anil` against
+  `whole`), three seeds; users cut to k = 1, 5 and 10 interactions, the support set;
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
 `gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
-users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth.
+users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth;
+`share_of_observer`: by that of an ideal observer who has to infer tastes and count popularity (benchmarks/observer.py).
+`meta.k5_gain_pct`: NDCG@10 of `anil` over `whole` at equal steps, a user's mean over the seeds, all of harbour's users
+(`meta10`: 10 %); `kept`: how often validation kept the user states.
 `cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
 `warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
 `…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
@@ -36,11 +41,15 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import selector as choice
 from figures import Figure, write_figures
+from observer import OBSERVERS, observed
 from training_sets import WIDTH, Shop, write_training_set
 
-from pipeline.augmentation.parts import ALL
+from pipeline.augmentation.asked import tail_items
+from pipeline.augmentation.parts import ALL, parts_of
 from pipeline.data.adapters import amazon
+from pipeline.data.sequences import Array
 from pipeline.data.training_set import load_domain
 from pipeline.data.world.generate import generate
 from pipeline.data.world.params import WorldParams
@@ -57,23 +66,42 @@ from pipeline.training.domains import content_vectors, open_domain
 from pipeline.training.randomness import generator
 from pipeline.training.scoring import ModelScorer
 from pipeline.training.weights import load_model
-from pipeline.transfer.experiment import ORACLE, Experiment, Outcome
+from pipeline.transfer.experiment import ARMS, ORACLE, TAIL_SHARE, Experiment, Outcome
 from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.outcome import PICKED, gain, page, pooled, table, with_picked
-from pipeline.transfer.params import SCRATCH, TransferParams
-from pipeline.transfer.thinning import without_items
+from pipeline.transfer.params import SCRATCH, TOP, TransferParams
+from pipeline.transfer.parts import with_states
+from pipeline.transfer.states import states_table
+from pipeline.transfer.thinning import few_users, without_items
 
 WORLDS = (1, 2, 3)
-SOURCE_USERS = 4000
+SOURCES = {"sports2014": 40_000, "games2018": 8_000}  # users at most
+RECIPE = {"recency": True, "similarity": True, "item_statistics": False, "dropout": 0.3, "weight_decay": 0.1}
+RECIPE |= {"average_epochs": 1.5, "sampled_items": 1024, "max_steps": 0}
+FEWER = (SCRATCH, "whole", "discriminative", "gradual", "fused")
+TUNING = {
+    "learning_rate": 0.002,
+    "epochs": 12,
+    "dropout": 0.3,
+    "weight_decay": 0.1,
+    "average_epochs": 1.5,
+    "sampled_items": 1024,
+    "max_steps": 0,
+}
+SHARES = (0.1, 1.0)  # of harbour's users
+SEEDS = (1, 2, 3)
+WAYS = tuple(arm for arm in ARMS if arm != "anil")  # which has a part of its own
+SUPPORTS = (1, 5, 10)
 FEW = "users with 5 interactions"
 REMOVED = 0.1
+PLACES = 2  # of beauty.cold: the last ones of ten, for removed items
 DONE = "done"
 
 
 def main() -> None:
     """Run what is not done yet, and write the figures of what is there."""
     words = argparse.ArgumentParser(description="Transfer, and items new to everyone.")
-    words.add_argument("--only", nargs="*", help="parts: world-1 …, beauty, world.cold, beauty.cold")
+    words.add_argument("--only", nargs="*", help="parts: world-1 …, meta-1 …, beauty, world.cold, beauty.cold")
     words.add_argument("--again", action="store_true", help="forget what is there")
     asked = words.parse_args()
     logging.basicConfig(level="WARNING")
@@ -85,12 +113,15 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {
         f"world-{seed}": lambda seed=seed: world(kept / f"world-{seed}", seed) for seed in WORLDS
     }
-    parts |= {"beauty": lambda: beauty(kept / "beauty", raw), "world.cold": lambda: world_cold(kept / "world.cold")}
+    parts |= {"scientific": lambda: scientific(kept / "amazon", raw), "beauty": lambda: beauty(kept / "amazon", raw)}
+    parts |= {"selector": lambda: selector(kept / "selector", raw)}
+    parts |= {"world.cold": lambda: world_cold(kept / "world.cold")}
+    parts |= {f"meta-{seed}": lambda seed=seed: meta(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
     for name, run in parts.items():
         if (asked.only and name not in asked.only) or (kept / f"{name}.json").exists():
             continue
-        if name.startswith("beauty") and not raw.exists():
+        if name.startswith(("beauty", "scientific")) and not raw.exists():
             print(f"{name} is left out: {raw} is not there", flush=True)
             continue
         write_json(kept / f"{name}.json", run())
@@ -103,24 +134,101 @@ def world(root: Path, seed: int) -> list[Outcome]:
     """A small target beside two sources."""
     shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
     prepare(root, shops, seed, {"epochs": 8})
-    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000)
+    return experiment(root, "harbour", seed, SHARES, {}, 5000) + observers(root, "harbour", seed)
+
+
+def observers(root: Path, target: str, seed: int) -> list[Outcome]:
+    """What ideal observers reach who are not told everything."""
+    drawn, found = generate(WorldParams(size="small"), seed), []
+    for share in SHARES:
+        training, thin = root / "training", root / "observed"
+        if share < 1:
+            shutil.rmtree(thin, ignore_errors=True)
+            training = few_users(training, thin, target, share, seed)
+        data = load_domain(training, target)
+        tail = tail_items(np.bincount(data.items, minlength=data.n_items + 1), TAIL_SHARE)
+        parts = parts_of(data, "test", tail, 5000, 0)
+        for name, figures in observed(drawn, target, data, parts).items():
+            told = {part: values.round(6).tolist() for part, values in with_states(figures, parts, data).items()}
+            found.append({"share": share, "seed": seed, "arm": name, "parts": told})
+    shutil.rmtree(thin, ignore_errors=True)
+    return found
+
+
+def shops(root: Path, raw: Path) -> Path:
+    """Two targets and the shops to learn from, and a backbone of these."""
+    shops_of_amazon(root, raw)
+    train_backbone(root, 7, {**RECIPE, "id_dropout": 0.5, "epochs": 4})
+    return root
+
+
+def shops_of_amazon(root: Path, raw: Path) -> Path:
+    """A training set of two targets and their sources; no user of a target is in a source."""
+    tables = amazon_tables(root, raw, [*SOURCES], ["beauty2014", "scientific2018"])
+    found = {}
+    for name, (visits, items) in tables.items():
+        if name in SOURCES:
+            users = visits["user_id"].unique().sort()
+            drawn = generator(7, "users", name).choice(users.len(), min(SOURCES[name], users.len()), replace=False)
+            visits = visits.join(users.gather(np.sort(drawn)).to_frame(), on="user_id", how="semi")
+            items = items.join(visits.select("item_id").unique(), on="item_id", how="semi")
+        found[name] = Shop(("source",) if name in SOURCES else ("target",), visits, items)
+    if not (root / "training" / "dataset.json").exists():
+        write_training_set(root, found, 7, encoder_named("minilm", 1), 256)
+    return root
+
+
+def meta(root: Path, seed: int) -> list[Outcome]:
+    """The small target with and without a state of each user's own."""
+    shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
+    prepare(root, shops, seed, {"epochs": 8})
+    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "meta", ("whole", "anil"), SEEDS)
 
 
 def beauty(root: Path, raw: Path) -> list[Outcome]:
     """A shop of which few users are known."""
-    sources = ("sports2014", "games2018")
-    tables = amazon_tables(root, raw, [*sources], ["beauty2014"])
-    shops = {}
-    for name, (visits, items) in tables.items():
-        if name in sources:
-            users = visits["user_id"].unique().sort()
-            drawn = generator(7, "users", name).choice(users.len(), SOURCE_USERS, replace=False)
-            visits = visits.join(users.gather(np.sort(drawn)).to_frame(), on="user_id", how="semi")
-            items = items.join(visits.select("item_id").unique(), on="item_id", how="semi")
-        shops[name] = Shop(("source",) if name in sources else ("target",), visits, items)
-    prepare(root, shops, 7, {"epochs": 5})
-    changed = {"sampled_items": 1024, "validation_users": 1000}
-    return experiment(root, "beauty2014", 7, (0.01, 0.1), changed, 1500)
+    changed = {**TUNING, "validation_users": 3000}
+    return experiment(shops(root, raw), "beauty2014", 7, (0.01, 0.1), changed, 2500, arms=FEWER)
+
+
+def scientific(root: Path, raw: Path) -> list[Outcome]:
+    """A shop of which all users are known."""
+    changed = {**TUNING, "epochs": 6, "validation_users": 3000}
+    return experiment(shops(root, raw), "scientific2018", 7, (1.0,), changed, 10_000, arms=(SCRATCH, "whole"))
+
+
+def selector(root: Path, raw: Path) -> list[dict[str, Any]]:
+    """Every candidate of the choice before training."""
+    small = {"width": 32, "epochs": 4}
+    given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "epochs": 6, "newcomer_loss": None}
+    rows: list[dict[str, Any]] = []
+    for seed in choice.SEEDS:
+        here = root / f"world-{seed}"
+        if not (here / "training" / "dataset.json").exists():
+            roles = {"metro": ("source",), "valley": ("source",), "harbour": ("target",)}
+            write_training_set(here, world_shops(seed, roles), seed)
+        sets = {"metro": ["metro"], "valley": ["valley"], "both": ["metro", "valley"]}
+        found = choice.backbones_of(here, sets, lambda folder, seed=seed: train_backbone(folder, seed, small))
+        rows += choice.judge(here, "harbour", found, choice.SHARES, {**given, "seed": seed}, f"world {seed}")
+    if raw.exists():
+        here, whole = root / "amazon", shops_of_amazon(root.parent / "amazon", raw)
+        for name in SOURCES:
+            if not (here / name / name).exists():
+                few_users(whole / "training", here / name, name, 0.1, 7)
+        if not (here / "training" / "dataset.json").exists():
+            (here / "training").mkdir()
+            for name in (*SOURCES, "beauty2014"):
+                of = here / name / name if name in SOURCES else whole / "training" / name
+                (here / "training" / name).symlink_to(of)
+            about = json.loads((whole / "training" / "dataset.json").read_text())
+            about["domains"].pop("scientific2018")
+            write_json(here / "training" / "dataset.json", about)
+            (here / "vectors").symlink_to(whole / "vectors")
+        sets = {"sports": ["sports2014"], "games": ["games2018"], "both": ["sports2014", "games2018"]}
+        found = choice.backbones_of(here, sets, lambda folder: train_backbone(folder, 7, {**small, "recency": True}))
+        changed = {"seed": 7, "sampled_items": 1024, "validation_users": 1000}
+        rows += choice.judge(here, "beauty2014", found, (0.05,), {**given, **changed}, "amazon")
+    return rows
 
 
 def world_cold(root: Path) -> list[dict[str, float]]:
@@ -134,9 +242,10 @@ def world_cold(root: Path) -> list[dict[str, float]]:
 def beauty_cold(root: Path, raw: Path) -> list[dict[str, float]]:
     """Removed items of a shop of its own."""
     visits, items = amazon_tables(root, raw, ["beauty2014"], ["beauty2014"])["beauty2014"]
-    changed = {"epochs": 5, "recency": True, "dropout": 0.3, "id_dropout": 0.0, "weight_decay": 0.1, "average": 0.99}
-    shops = {"beauty2014": Shop(("source", "target"), visits, items)}
-    return [cold(root, "beauty2014", shops, 7, changed | {"sampled_items": 1024}, encoder_named("minilm", 1), 256)]
+    changed = {**RECIPE, "width": 128, "id_dropout": 0.3, "epochs": 5}
+    changed |= {"full_softmax_items": 100_000, "validation_users": 3000}
+    shop = {"beauty2014": Shop(("source", "target"), visits, items)}
+    return [cold(root, "beauty2014", shop, 7, changed, encoder_named("minilm", 1), 256, PLACES)]
 
 
 def cold(
@@ -147,6 +256,7 @@ def cold(
     changed: Mapping[str, Any],
     encoder: Encoder | None = None,
     width: int = WIDTH,
+    places: int = TOP,
 ) -> dict[str, float]:
     """Take items out, train, set the new ones among the others, and judge both sides."""
     import torch
@@ -160,28 +270,33 @@ def cold(
     domain = open_domain(data, root / "vectors", model.spec, torch.device("cpu"))
     test = data.holdout("test")
     is_new = test.item_slice == "cold"
-    ready, about = calibrated(model, domain, 0.02, 5000, seed)
+    ready, about = calibrated(model, domain, 0.02, 20_000, seed, places)
     assert about is not None
-    scorer = ModelScorer(ready, domain)
+    before = ModelScorer(model, domain)
 
     class NeverShown:
         def scores(self, requests: Requests) -> Any:
-            return np.where(data.in_training, scorer.scores(requests), -np.inf)
+            return np.where(data.in_training, before.scores(requests), -np.inf)
 
     text = content_vectors(root / "vectors", data, "text", dict(model.spec.modalities)["text"])
     knn = fit_baselines(data, text, "order", ["content-kNN"], seed)["content-kNN"]
     ranks = {
         name: rank_holdout(one, test, data.n_items).masked
         for name, one in (
-            ("ours", scorer),
-            ("before", ModelScorer(model, domain)),
+            ("ours", ModelScorer(ready, domain)),
+            ("before", before),
             ("never", NeverShown()),
             ("knn", knn),
         )
     }
     found = {f"{name}_cold_hr10": float(hit_rate(rank[is_new], 10).mean()) for name, rank in ranks.items()}
     found |= {f"{name}_warm_ndcg10": float(ndcg(rank[~is_new], 10).mean()) for name, rank in ranks.items()}
-    return found | {"delta": about.delta, "n_cold": int(is_new.sum()), "n_warm": int((~is_new).sum())}
+    return found | {
+        "delta": about.delta,
+        "likeness": about.likeness,
+        "n_cold": int(is_new.sum()),
+        "n_warm": int((~is_new).sum()),
+    }
 
 
 def world_shops(seed: int, roles: Mapping[str, tuple[str, ...]]) -> dict[str, Shop]:
@@ -231,38 +346,58 @@ def train_backbone(root: Path, seed: int, changed: Mapping[str, Any]) -> None:
 
 
 def experiment(
-    root: Path, target: str, seed: int, shares: Sequence[float], changed: Mapping[str, Any], limit: int
+    root: Path,
+    target: str,
+    seed: int,
+    shares: Sequence[float],
+    changed: Mapping[str, Any],
+    limit: int,
+    folder: str = "arms",
+    arms: Sequence[str] = WAYS,
+    seeds: Sequence[int] = (),
 ) -> list[Outcome]:
-    """All arms and shares of one target."""
+    """Arms and shares of one target, by the seed of its data or several."""
     inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
     inputs["models/backbone"] = root / "backbone"
     given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "seed": seed, **changed}
     params = TransferParams.model_validate(given)
-    return Experiment(inputs, target, params, root / "arms", limit=limit).run(shares, [seed])
+    return Experiment(inputs, target, params, root / folder / target, arms, limit).run(shares, seeds or [seed])
 
 
 def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
     """Every figure that the finished parts allow; the page of each target is written beside them."""
     rows: list[Figure] = []
     nights = {"world": [one for key, found in done.items() if key.startswith("world-") for one in found]}
-    nights |= {"beauty": done.get("beauty", [])}
+    nights |= {name: done.get(name, []) for name in ("beauty", "scientific")}
     for name, outcomes in nights.items():
         if not outcomes:
             continue
         told = with_picked(outcomes)
         told_rows = table(told)
         write_json(kept / f"{name}-table" / "table.json", told_rows)
-        (kept / f"{name}-table" / "page.html").write_text(page(name, told, told_rows), "utf-8")
+        (kept / f"{name}-table" / "page.html").write_text(
+            page(name, told, told_rows, states_table(told, PICKED)), "utf-8"
+        )
         for share in sorted({one["share"] for one in told}):
             here = [one for one in told if one["share"] == share]
             full = f"{name}{round(100 * share)}"
             rows += gains(f"{full}.gain_pct", here, ALL)
             rows += gains(f"{full}.fewshot_gain_pct", here, FEW)
+            rows.append(
+                (f"{full}.ndcg10_masked", float(pooled([o for o in here if o["arm"] == PICKED], ALL).mean()), "")
+            )
             picked = [one["picked"] for one in here if one["arm"] == PICKED]
             rows.append((f"{full}.picked", ", ".join(picked), ""))
-            if any(one["arm"] == ORACLE for one in here):
-                ours, best = (pooled([o for o in here if o["arm"] == arm], ALL).mean() for arm in (PICKED, ORACLE))
-                rows.append((f"{full}.share_of_oracle", float(ours / best), "x"))
+            ours = pooled([one for one in here if one["arm"] == PICKED], ALL).mean()
+            for arm, ending in ((ORACLE, "oracle"), (OBSERVERS[-1], "observer")):
+                best = [one for one in here if one["arm"] == arm]
+                if best:
+                    rows.append((f"{full}.share_of_{ending}", float(ours / pooled(best, ALL).mean()), "x"))
+    if "selector" in done:
+        by_target = choice.rank_correlation(done["selector"])
+        rows.append(("selector.rank_corr", float(np.mean(list(by_target.values()))), ""))
+        rows += [(f"selector.rank_corr {target}", value, "") for target, value in by_target.items()]
+    rows += meta_gains([found for key, found in done.items() if key.startswith("meta-")])
     for name in ("world", "beauty"):
         found = done.get(f"{name}.cold")
         if not found:
@@ -282,9 +417,33 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
     return rows
 
 
+def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
+    """`anil` over `whole`, by support set."""
+    rows: list[Figure] = []
+    for name, share in (("meta", 1.0), ("meta10", 0.1)):
+        here = [[one for one in world if one["share"] == share] for world in worlds]
+        for k in SUPPORTS:
+            ours, theirs = (over_seeds(here, arm, f"users with {k} interactions") for arm in ("anil", "whole"))
+            rows += intervals(f"{name}.k{k}_gain_pct", ours, theirs)
+        kept = [one["user_states"] > 0 for world in here for one in world if one["arm"] == "anil"]
+        rows += [(f"{name}.kept", f"{sum(kept)} of {len(kept)}", "")] if kept else []
+    return rows
+
+
+def over_seeds(worlds: Sequence[Sequence[Outcome]], arm: str, part: str) -> Array:
+    """NDCG@10 of every user of every world, the mean of the seeds."""
+    columns = [[one["parts"][part] for one in world if one["arm"] == arm] for world in worlds]
+    return np.concatenate([np.zeros(0), *(np.mean(column, axis=0) for column in columns)])
+
+
 def gains(name: str, outcomes: Sequence[Outcome], part: str) -> list[Figure]:
     """The picked arm over scratch, with its interval."""
     ours, theirs = (pooled([one for one in outcomes if one["arm"] == arm], part) for arm in (PICKED, SCRATCH))
+    return intervals(name, ours, theirs)
+
+
+def intervals(name: str, ours: Array, theirs: Array) -> list[Figure]:
+    """A gain in percent and both its ends; none without users."""
     found = gain(ours, theirs) if len(ours) else (None, None, None)
     return [
         (name + ending, value, "%")

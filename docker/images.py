@@ -6,6 +6,7 @@
 | variable | meaning |
 |---|---|
 | `WARMSTART_IMAGE_BASE` | the base image; name it with its digest where builds must be repeatable |
+| `WARMSTART_IMAGE_TORCH` | another build of torch than the variant's: `cu128` (PyTorch's own index) for older drivers |
 | `WARMSTART_IMAGE_WHEELS` | an image whose root is a wheel house |
 | `WARMSTART_IMAGE_CA` | a CA bundle for the downloads; it is not left in the image |
 | `WARMSTART_IMAGE_NETWORK` | the builds' network, where the engine has no bridge: `host` |
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline.settings import CHECKOUT, settings
 
-TORCH = {"cpu": "cpu", "cuda": "cu128"}
+VARIANTS = ("cpu", "cuda")
 TAGS = {"stage": "warmstart-stage:{variant}", "airflow": "warmstart-airflow:latest"}
 # Metadata is all that an SBOM is made of; the packages themselves stay where they are.
 METADATA = """
@@ -50,7 +51,7 @@ DEBIAN = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Archi
 def main() -> None:
     """Build, then say what was built."""
     parser = argparse.ArgumentParser(description="Build Warmstart's images and their SBOMs.")
-    parser.add_argument("--variant", choices=sorted(TORCH), default="cpu")
+    parser.add_argument("--variant", choices=VARIANTS, default="cpu")
     parser.add_argument("--only", choices=sorted(TAGS), help="build this one alone")
     asked = parser.parse_args()
     for target in [asked.only] if asked.only else TAGS:
@@ -62,8 +63,8 @@ def main() -> None:
 
 def build(target: str, tag: str, variant: str) -> None:
     """One image; unchanged layers come from the engine's cache."""
-    arguments = {"COMMIT": commit(), "LOCK": lock(), "TORCH": TORCH[variant]}
-    for name in ("BASE", "WHEELS"):
+    arguments = {"COMMIT": commit(), "LOCK": lock(), "TORCH": variant}
+    for name in ("BASE", "WHEELS", "TORCH"):
         if value := os.environ.get(f"WARMSTART_IMAGE_{name}"):
             arguments[name] = value
     words = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]

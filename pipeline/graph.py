@@ -31,7 +31,7 @@ class Stage:
         code: the dependencies that are part of the repository.
         outs: folders the stage writes.
         params: names in params.yaml that the stage reads: its own section and top-level values.
-        meta: what only an orchestrator needs: image, gpus, pool, cpus, memory, timeout, retries.
+        meta: what only an orchestrator needs: image, network, gpus, pool, cpus, memory, timeout, retries.
         always_changed: runs every time, because it changes the world outside.
     """
 

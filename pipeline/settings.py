@@ -54,9 +54,9 @@ class Settings(BaseSettings):
     )
     runtime: Literal["process", "docker", "kubernetes"] = Field(default="process", description="where a stage runs")
     image_stage: str | None = Field(default=None, description="image of the stages; default warmstart-stage:cpu")
-    docker_network: str = Field(
-        default="host",
-        description="network of stages' containers; the embedded servers listen on the loopback interface",
+    docker_network: str | None = Field(
+        default=None,
+        description="of stages' containers; default: none where every server is the stack's own, else the host's",
     )
     keep_failed_days: float = Field(default=7, description="how long the workspace of a failed run is kept")
 
@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     def postgres_socket_dir(self) -> Path:
         """Folder of the embedded PostgreSQL's unix socket."""
         return self.socket_dir / "postgres"
+
+    @property
+    def mlflow_socket(self) -> Path:
+        """The door to the embedded MLflow, for containers without a network."""
+        return self.socket_dir / "mlflow" / "door.sock"
 
     def postgres_url(self, database: str, driver: str = "") -> str:
         """SQLAlchemy/libpq URL of one of `DATABASES`; `driver` is e.g. `psycopg` or `psycopg2`."""

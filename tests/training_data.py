@@ -32,7 +32,11 @@ OUTPUT = {
     "prune": "models/served",
     "evaluate": "reports/evaluation",
 }
-ALSO = {"augment": ["reports/augmentation"], "distill": ["reports/distillation"]}  # outputs beside the first
+ALSO = {  # outputs beside the first
+    "augment": ["reports/augmentation"],
+    "transfer": ["reports/transfer"],
+    "distill": ["reports/distillation"],
+}
 SHORT = {
     "pretrain": {"epochs": 6, "width": 32, "batch_users": 32, "attribute_buckets": 512, "profile_buckets": 64},
     "augment": {"source_steps": 20, "target_steps": 20, "adversarial_steps": 4, "look_every": 2, "epochs": 2},

@@ -37,11 +37,13 @@ class Part:
     thin: bool
 
 
-def parts_of(data: DomainData, split: str, tail: Array, limit: int, seed: int) -> list[Part]:
+def parts_of(
+    data: DomainData, split: str, tail: Array, limit: int, seed: int, cuts: Sequence[int] = CUTS
+) -> list[Part]:
     """The parts of a split.
 
-    A user with k interactions is one whose history is cut to the last k; users who have fewer are not among them. Tail
-    items are told by `tail`, bool [n_items + 1].
+    A user with k interactions, k of `cuts`, is one whose history is cut to the last k; users who have fewer are not
+    among them. Tail items are told by `tail`, bool [n_items + 1].
     """
     holdout = data.holdout(split)
     every = np.arange(len(holdout))
@@ -49,7 +51,7 @@ def parts_of(data: DomainData, split: str, tail: Array, limit: int, seed: int) -
         every = np.sort(generator(seed, "parts", data.name).choice(every, limit, replace=False))
     lengths = holdout.history_lengths[every]
     parts = []
-    for k in CUTS:
+    for k in cuts:
         rows = every[lengths >= k]
         parts.append(Part(f"users with {k} interactions", _cut(holdout, rows, k), rows, thin=True))
     in_tail = tail[holdout.item_index[every]]

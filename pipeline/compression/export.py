@@ -2,7 +2,7 @@
 
 `model.onnx`: trunk, seen-mask, filter and top-k.
 
-    in   history             int64   [B, L]          rows of `vectors`, 0 = left padding, L <= max_length
+    in   history             int64   [B, L]          rows of the catalogue, 0 = left padding, L <= max_length
          profile             float32 [B, P]          the user's profile features
          profile_attributes  int64   [B, A]          hashed, 0 = padding
          seen                int64   [B, S]          rows never to be returned, 0 = none
@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
 from pipeline.compression.masks import stored_sparsely
-from pipeline.compression.packed_rows import FLOAT32
+from pipeline.compression.packed_rows import CODES, FLOAT32
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
 from pipeline.models.recommender import SequentialRecommender, read_sequences
@@ -78,6 +78,11 @@ class ServedGraph(nn.Module):
         """The inputs that hold the catalogue, by name; their defaults are these."""
         return {"vectors": self.vectors}
 
+    @property
+    def constants(self) -> dict[str, Tensor]:
+        """What `forward` is given behind the catalogue, by name, and nobody who asks can change."""
+        return {}
+
     @torch.inference_mode()
     def answer(
         self, history: Tensor, profile: Tensor, profile_attributes: Tensor, seen: Tensor
@@ -85,7 +90,7 @@ class ServedGraph(nn.Module):
         """The outputs for the catalogue of the export, nothing blocked."""
         nothing = torch.zeros(1, 1, dtype=torch.bool)
         found: tuple[Tensor, Tensor, Tensor] = self(
-            history, profile, profile_attributes, seen, *self.catalogue.values(), nothing
+            history, profile, profile_attributes, seen, *self.catalogue.values(), *self.constants.values(), nothing
         )
         return found
 
@@ -107,7 +112,7 @@ class ServedGraph(nn.Module):
     def forward(
         self, history: Tensor, profile: Tensor, profile_attributes: Tensor, seen: Tensor, *rest: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See the module's first lines; `rest` is the catalogue and `blocked`."""
+        """See the module's first lines; `rest` is the catalogue, the constants and `blocked`."""
         *catalogue, blocked = rest
         token = self.profile(self.domain, profile, profile_attributes)  # (B, D)
         read = self.read(history, *catalogue)  # (B, L, S)
@@ -130,7 +135,7 @@ class NewItems(nn.Module):
         super().__init__()
         self.items, self.modalities = model.items, [name for name, _ in model.spec.modalities]
         self.has_features = bool(model.spec.item_features) and not model.spec.newcomer
-        self.similarity = bool(model.spec.similarity)
+        self.similarity, self.likeness = bool(model.spec.similarity), model.spec.newcomer_likeness
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Content vectors in the order of the spec's modalities, attributes, features (where there are any)."""
@@ -151,7 +156,8 @@ class NewItems(nn.Module):
             vectors = vectors + self.items.newcomer
         if units and self.items.apart:
             vectors = torch.cat([vectors, self.items.fused(units)], dim=1)
-        return torch.cat([vectors, *units.values()], dim=1) if self.similarity else vectors
+        alike = [unit * self.likeness for unit in units.values()]
+        return torch.cat([vectors, *alike], dim=1) if self.similarity else vectors
 
 
 def export_onnx(
@@ -168,7 +174,7 @@ def export_onnx(
 
     Args:
         top_k: most items of an answer.
-        rows: of the catalogue: float32, int8 or int4.
+        rows: of the catalogue: float32, int8, int4 or codes.
         linears: of the trunk: float32 or int8.
         metadata: written into the file.
         sparse: weights that are mostly zeros are kept as places and values (`pipeline.compression.masks`).
@@ -179,6 +185,7 @@ def export_onnx(
     Returns:
         the same in torch, to compare with; its linear layers are in float32 in any case.
     """
+    from pipeline.compression.coded_rows import CodedGraph
     from pipeline.compression.quantised import PackedGraph, with_int8_linears
 
     if model.spec.reads_moments:
@@ -186,7 +193,13 @@ def export_onnx(
             "the model reads times or events of a history (pretrain.relative_time, pretrain.events), which a served "
             "graph is not asked with; serve a student of it, which reads items alone"
         )
-    graph = ServedGraph(model, domain, top_k) if rows == FLOAT32 else PackedGraph(model, domain, top_k, rows)
+    graph: ServedGraph
+    if rows == FLOAT32:
+        graph = ServedGraph(model, domain, top_k)
+    elif rows == CODES:
+        graph = CodedGraph(model, domain, top_k)
+    else:
+        graph = PackedGraph(model, domain, top_k, rows)
     graph = graph.cpu().eval()
     spec = model.spec
     history = torch.zeros(2, min(3, spec.max_length), dtype=torch.int64)
@@ -197,16 +210,21 @@ def export_onnx(
         torch.zeros(2, 2, dtype=torch.int64),
         torch.zeros(2, 2, dtype=torch.int64),
         *graph.catalogue.values(),
-        torch.zeros(2, len(graph.vectors), dtype=torch.bool),
+        *graph.constants.values(),
+        torch.zeros(2, 1, dtype=torch.bool),
     )
-    inputs = (*ASKED, *graph.catalogue, BLOCKED)
+    inputs = (*ASKED, *graph.catalogue, *graph.constants, BLOCKED)
     axes = {name: {0: "batch"} for name in (*inputs, *OUTPUTS)}
     axes["history"][1], axes["profile_attributes"][1], axes["seen"][1] = "length", "attributes", "seen"
-    axes |= {name: {0: "items"} for name in graph.catalogue} | {BLOCKED: {0: "batch or 1", 1: "items or 1"}}
+    # axes of one name are of one length: a runtime counts on it
+    axes |= {name: {0: "items" if name == "vectors" else name} for name in graph.catalogue} | {
+        BLOCKED: {0: "batch or 1", 1: "items or 1"}
+    }
     axes["all_scores"][1] = "items"
     defaults = {name: value.numpy() for name, value in graph.catalogue.items()}
     defaults[BLOCKED] = np.zeros((1, 1), dtype=bool)
     traced = _traced(graph, example, inputs, OUTPUTS, axes)
+    _fix(traced, graph.constants)
     if linears != FLOAT32:
         traced = with_int8_linears(traced)
     _write(stored_sparsely(traced) if sparse else traced, path, defaults, metadata or {})
@@ -258,9 +276,29 @@ def _traced(
     return onnx.load_model_from_string(written.getvalue())
 
 
+def _fix(model: onnx.ModelProto, constants: Mapping[str, Tensor]) -> None:
+    """Make constants of what was traced as inputs: what hangs on them alone is then computed once, at loading."""
+    asked = [given for given in model.graph.input if given.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(asked)
+    model.graph.initializer.extend(numpy_helper.from_array(value.numpy(), name) for name, value in constants.items())
+
+
+def _shorten(graph: onnx.GraphProto) -> None:
+    """Numbers for the names of what stands in between, which the exporter gives whole paths."""
+    kept = {one.name for one in (*graph.input, *graph.output, *graph.initializer)}
+    kept |= {one.values.name for one in graph.sparse_initializer}
+    short: dict[str, str] = {"": ""}  # an input that is left out
+    for node in graph.node:
+        node.name = ""
+        for names in (node.input, node.output):
+            names[:] = [name if name in kept else short.setdefault(name, f"_{len(short)}") for name in names]
+
+
 def _write(model: onnx.ModelProto, path: Path, defaults: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     del model.graph.value_info[:]  # shapes in between: kilobytes of a small file, and every runtime finds them again
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
+    _shorten(model.graph)
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))

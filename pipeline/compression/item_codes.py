@@ -1,7 +1,9 @@
-"""Codes of items for a coded table: alike items share pieces (RecJPQ, arXiv 2312.06165, its SVD strategy).
+"""Codes of items for a coded table, from the vectors that the teacher has of them: product quantisation.
 
-The paper factorises users × items; here the teacher's item vectors are factorised, which know that and the content.
-Each of the leading directions is cut into bins of as many items, and an item's code there is its bin.
+As RecJPQ (arXiv 2312.06165), whose codes are bins along the leading directions of users × items; here the teacher's
+vectors are factorised, which know that and the content. The directions are dealt out to the parts in turn, k-means in
+each finds the pieces (Jégou and others, "Product Quantization for Nearest Neighbor Search", IEEE PAMI 2011), and a
+student starts from the pieces, which is from its teacher's vectors in short.
 """
 
 from __future__ import annotations
@@ -13,13 +15,20 @@ from pipeline.models.item_encoder import Catalogue
 from pipeline.models.item_table import CodedRows
 from pipeline.models.recommender import SequentialRecommender
 
+ROUNDS = 15  # of k-means
+ROWS_AT_ONCE = 4096
 
-def codes_of(vectors: Tensor, parts: int, codes: int) -> Tensor:
-    """uint8 [m, parts], every code of a part used about equally often.
+
+def codes_of(vectors: Tensor, parts: int, codes: int, width: int) -> tuple[Tensor, Tensor]:
+    """Codes, uint8 [m, parts], and pieces, float32 [parts, codes, width / parts].
+
+    The pieces of an item side by side are its vector in its `width` leading directions, of which part p has p,
+    p + parts, …; where there are fewer directions, zeros stand for the others. The vectors' mean is left out: it is in
+    the scores of all items alike.
 
     Args:
         vectors: float32 [m, D].
-        parts: at most min(m, D) tell items apart; further ones repeat the first.
+        parts: must divide `width`.
         codes: at most 256.
     """
     centred = (vectors - vectors.mean(0)).double()
@@ -27,14 +36,32 @@ def codes_of(vectors: Tensor, parts: int, codes: int) -> Tensor:
     # a vector and its opposite are the same direction: the sign is settled, so that every machine gets the same codes
     largest = left.abs().argmax(0)
     along = left * size * left[largest, torch.arange(left.shape[1])].sign()  # (m, min(m, D))
-    columns = [along[:, part % along.shape[1]] for part in range(parts)]
-    ranks = [torch.argsort(torch.argsort(column, stable=True), stable=True) for column in columns]
-    return torch.stack([rank * codes // len(vectors) for rank in ranks], dim=1).to(torch.uint8)
+    along = torch.nn.functional.pad(along, (0, max(0, width - along.shape[1])))[:, :width].float()
+    found = [k_means(along[:, part::parts].contiguous(), codes) for part in range(parts)]
+    return torch.stack([owner for _, owner in found], dim=1).to(torch.uint8), torch.stack([c for c, _ in found])
+
+
+def k_means(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Centres, float32 [k, n], and the nearest one, int64 [m], of points [m, n]; the same ones every time."""
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))
+    centres = points[order[torch.arange(k) % len(points)]]
+    for _ in range(ROUNDS):
+        owner = nearest(points, centres)
+        members = torch.bincount(owner, minlength=k)[:, None]
+        sums = torch.zeros_like(centres).index_add_(0, owner, points)
+        centres = torch.where(members > 0, sums / members.clamp(min=1), centres)
+    return centres, nearest(points, centres)
+
+
+def nearest(points: Tensor, centres: Tensor) -> Tensor:
+    """int64 [m]: the nearest of centres [k, n] to each of points [m, n], of equal ones the first."""
+    lengths = centres.square().sum(1)
+    return torch.cat([(lengths - 2 * some @ centres.T).argmin(1) for some in points.split(ROWS_AT_ONCE)])
 
 
 @torch.no_grad()
 def give_codes(student: SequentialRecommender, domain: str, catalogue: Catalogue, teacher_vectors: Tensor) -> None:
-    """Set the codes of a student's coded table from the vectors that its teacher has of one domain's trained items.
+    """Set codes and pieces of a student's coded table from the vectors that its teacher has of one domain's items.
 
     Args:
         catalogue: of the domain; items outside of training keep code 0, which nobody reads.
@@ -44,6 +71,7 @@ def give_codes(student: SequentialRecommender, domain: str, catalogue: Catalogue
     assert isinstance(table, CodedRows)
     trained = torch.nonzero(catalogue.trained).flatten()
     if len(trained):
-        parts, codes, _ = table.weight.shape
-        found = codes_of(teacher_vectors[trained].cpu(), parts, codes)
+        parts, codes, piece = table.weight.shape
+        found, pieces = codes_of(teacher_vectors[trained].cpu(), parts, codes, parts * piece)
         table.codes[student.items.first_row[domain] + trained] = found.to(table.codes.device)
+        table.weight.copy_(pieces)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.data.sequences import Array
 
-FLOAT32, INT8, INT4 = "float32", "int8", "int4"
+FLOAT32, INT8, INT4, CODES = "float32", "int8", "int4", "codes"
 LARGEST = {INT8: 127, INT4: 7}
 RAISED = 8  # what an int4 of 0 is kept as
 

@@ -1,8 +1,8 @@
 """Export in few bits: the catalogue in int8 or int4 rows, linear layers in int8 with activations rounded as they come.
 
-The graph of a packed catalogue has `rows` and `scales` where the other has `vectors` (what they are:
-`pipeline.compression.packed_rows`); both are inputs with a default, so that a new item is a new row as before.
-`ServedModel` packs what it is given, its callers see no difference.
+The catalogue is a constant, and new rows come behind it: `pipeline.compression.fixed_rows`. Rows are turned before they
+are rounded: a row has one scale, its largest number's, and a learned vector has a few large numbers; seen from other
+axes they are all about as large (as QuIP# does for weights, arXiv 2402.04396).
 
 Linear layers are rounded by ONNX Runtime (`MatMulInteger` behind `DynamicQuantizeLinear`), to seven bits, with which
 processors with and without instructions for it get the same sums.
@@ -10,65 +10,66 @@ processors with and without instructions for it get the same sums.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.compression.export import ServedGraph
-from pipeline.compression.packed_rows import INT4, INT8, RAISED, packed, unpacked
+from pipeline.compression.fixed_rows import FixedRows
+from pipeline.compression.packed_rows import INT4, RAISED, packed
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 
 PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}  # what its quantiser looks for; else it warns
 
 
-class PackedGraph(ServedGraph):
-    """A `ServedGraph` whose catalogue is packed.
+class PackedGraph(FixedRows):
+    """A catalogue in rows of bytes or half bytes.
 
     Attributes:
         vectors: the catalogue as it is after rounding.
-        rows, scales: the same, packed.
+        rows, scales: the same, turned and packed.
     """
 
     rows: Tensor
     scales: Tensor
+    places: Tensor
 
     def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int, kind: str) -> None:
         super().__init__(model, domain, top_k)
         self.kind, self.width = kind, self.vectors.shape[1]
-        rows, scales = packed(self.vectors.cpu().numpy(), kind)
+        self.register_buffer("places", torch.arange(self.width, dtype=torch.float32))
+        rows, scales = packed((self.vectors.cpu() @ axes(self.places)).numpy(), kind)
         self.register_buffer("rows", torch.from_numpy(rows))
-        self.register_buffer("scales", torch.from_numpy(scales))
-        self.vectors.copy_(torch.from_numpy(unpacked(rows, scales, kind, self.width)))
+        self.register_buffer("scales", torch.from_numpy(scales).half())
+        self.vectors.copy_(self.unpacked(*self.constants.values()))
 
     @property
-    def catalogue(self) -> dict[str, Tensor]:
-        """The inputs that hold the catalogue."""
-        return {"rows": self.rows, "scales": self.scales}
+    def constants(self) -> dict[str, Tensor]:
+        """The catalogue of the export."""
+        return {"rows": self.rows, "scales": self.scales, "places": self.places}
 
-    def read(self, history: Tensor, *catalogue: Tensor) -> Tensor:
-        """See `ServedGraph.read`; only what is read is unpacked."""
-        rows, scales = catalogue
-        steps = rows[history].to(torch.float32)  # (B, L, D), or both halves in one (B, L, ⌈D / 2⌉)
+    def unpacked(self, *constants: Tensor) -> Tensor:
+        """See `FixedRows.unpacked`."""
+        rows, scales, places = constants
+        steps = rows.to(torch.float32)  # (m + 1, D), or both halves in one (m + 1, ⌈D / 2⌉)
         if self.kind == INT4:
             high = torch.floor(steps * 0.0625)
             steps = torch.cat([steps - 16 * high, high], dim=-1)[..., : self.width] - RAISED
-        return steps * scales[history][..., None]
+        return (steps * scales.float()[:, None]) @ axes(places).T
 
-    def score(self, state: Tensor, *catalogue: Tensor) -> Tensor:
-        """See `ServedGraph.score`; products are taken of the steps, because every pass over the catalogue costs."""
-        rows, scales = catalogue
-        steps = rows.to(torch.float32)
-        if self.kind == INT8:
-            return (state @ steps.T) * scales
-        # a step is low + 16 high: low · s + high · t = step · s + high · (t - 16 s)
-        half = steps.shape[1]
-        first, second = nn.functional.pad(state, (0, 2 * half - self.width)).split(half, dim=1)
-        products = first @ steps.T + (second - 16 * first) @ torch.floor(steps * 0.0625).T
-        return (products - RAISED * state.sum(1, keepdim=True)) * scales
+
+def axes(places: Tensor) -> Tensor:
+    """Orthonormal columns in each of which every coordinate has a share: cosines (DCT-II), float32 [D, D].
+
+    Args:
+        places: float32 [D], 0 … D - 1; given, so that a graph holds the formula and not the matrix.
+    """
+    waves = torch.cos((places[:, None] + 0.5) * places * (math.pi / len(places)))
+    return waves * torch.where(places > 0, math.sqrt(2 / len(places)), math.sqrt(1 / len(places)))
 
 
 def with_int8_linears(model: onnx.ModelProto) -> onnx.ModelProto:

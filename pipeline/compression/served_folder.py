@@ -35,7 +35,7 @@ class Export:
 
     Attributes:
         top_k: items that one call returns.
-        rows: numbers of the catalogue: float32, int8 or int4.
+        rows: numbers of the catalogue: float32, int8, int4 or codes.
         linears: weights of the trunk: float32 or int8.
         sparse: zeros among the trunk's weights are left out of the file.
     """

@@ -23,8 +23,9 @@ import onnxruntime as ort
 from pipeline.compression.catalogue import ServedCatalogue, read_catalogue, read_item_ids
 from pipeline.compression.explanation import Carrier, carriers
 from pipeline.compression.new_items import NewItemEncoder
-from pipeline.compression.packed_rows import FLOAT32, packed
+from pipeline.compression.packed_rows import FLOAT32
 from pipeline.data.sequences import Array
+from pipeline.evaluation.kept_places import in_order
 from pipeline.exit_codes import BadConfiguration
 from pipeline.models.attributes import padded_bags
 from pipeline.models.padding import Items, left_padded, right_padded
@@ -60,6 +61,7 @@ class ServedModel:
             self.profile_features: tuple[str, ...] = tuple(spec["profile_features"])
             self.item_features: tuple[str, ...] = tuple(spec["item_features"])
             self._profile_buckets: int = spec["profile_buckets"]
+            self.kept_places: int = spec.get("kept_places", 0)
         except (FileNotFoundError, KeyError, ValueError) as error:
             raise BadConfiguration(f"{folder} does not hold a served model ({error!r}); run prune again") from error
         self.folder, self._threads = folder, threads
@@ -114,10 +116,15 @@ class ServedModel:
         return grown
 
     def _as_inputs(self, vectors: Array) -> dict[str, Array]:
-        """A catalogue, float32 [m + 1, D], as the graph's inputs."""
+        """A catalogue that begins with the rows of the export, float32 [m + 1, D], as the graph's inputs."""
         if self._rows == FLOAT32:
             return {"vectors": vectors}
-        return dict(zip(("rows", "scales"), packed(vectors, self._rows), strict=True))
+        return {"added": vectors[1 + self._exported_items :]}
+
+    @property
+    def is_new(self) -> Array:
+        """bool [n_items + 1]: nobody had taken the item when the model was trained; True at 0."""
+        return self.catalogue.popularity == 0
 
     # answers
 
@@ -142,18 +149,34 @@ class ServedModel:
                 `ServedCatalogue.without`.
 
         Returns:
-            items int64 [B, k] and scores float32 [B, k], best first; item 0 where nothing is left.
+            items int64 [B, k] and scores float32 [B, k], best first; item 0 where nothing is left. Where places are
+            kept for trained items (`kept_places`), these stand first, whatever their scores.
 
         Raises:
             ValueError: k is larger than the graph gives.
         """
         if k > self.top_k:
             raise ValueError(f"k is {k}; this model was exported with top_k = {self.top_k}")
+        items, scores = self._ranked(histories, profile, profile_attributes, seen, blocked)
+        if self.kept_places:
+            order = in_order(self.is_new[items] & (items > 0), self.kept_places)
+            items, scores = (np.take_along_axis(column, order, axis=1) for column in (items, scores))
+        return items[:, :k], scores[:, :k]
+
+    def _ranked(
+        self,
+        histories: Sequence[Items],
+        profile: Array,
+        profile_attributes: Sequence[Sequence[str]],
+        seen: Sequence[Items],
+        blocked: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """The first `top_k` as the graph has them."""
         inputs = {**self._inputs(histories, profile, profile_attributes), "seen": right_padded(seen)}
         if blocked is not None:
             inputs["blocked"] = np.ascontiguousarray(blocked, dtype=bool)
         items, scores = self._session.run(["items", "scores"], inputs)
-        return np.where(np.isneginf(scores), 0, items)[:, :k], scores[:, :k]
+        return np.where(np.isneginf(scores), 0, items), scores
 
     def scores(
         self,
@@ -204,10 +227,14 @@ class ServedModel:
 
         def score(histories: Sequence[Items], vectors: Array) -> Array:
             n = len(histories)
+            # where the rows of the export cannot be replaced, these come behind, and padding stays what it is
+            before = 0 if self._rows == FLOAT32 else self._exported_items
+            moved = [np.asarray(history, dtype=np.int64) + before for history in histories]
+            given = {"added": vectors[1:]} if before else {"vectors": vectors}
             profiles = np.broadcast_to(np.asarray(profile), (n, len(self.profile_features)))
-            inputs = self._inputs(histories, profiles, [profile_attributes] * n)
+            inputs = self._inputs(moved, profiles, [profile_attributes] * n)
             nothing = {"seen": np.zeros((n, 1), dtype=np.int64)}
-            return self._run("all_scores", inputs | nothing | self._as_inputs(vectors))
+            return self._run("all_scores", inputs | nothing | given)[:, before:]
 
         return carriers(score, self.catalogue.vectors, history[-self.max_length :], items)
 
@@ -256,11 +283,11 @@ class ServedModel:
         index = exported.item_index
         history = [index[item] for item in golden["history"]]
         profile = np.array([golden["profile"]], dtype=np.float32)
-        _, scores = exported.recommend([history], profile, [golden["attributes"]], [history], len(golden["items"]))
+        _, scores = exported._ranked([history], profile, [golden["attributes"]], [history])
         of_these = exported.scores([history], profile, [golden["attributes"]])[0]
         wanted = np.array(golden["scores"], dtype=np.float32)
         found = of_these[[index[item] for item in golden["items"]]]
-        return bool(close(scores[0], wanted).all() and close(found, wanted).all())
+        return bool(close(scores[0, : len(wanted)], wanted).all() and close(found, wanted).all())
 
     def _said(self, key: str) -> dict[str, Any]:
         if key not in self.about:

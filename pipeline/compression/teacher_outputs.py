@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TOP, LOGITS, STATES, WHOLE = "top.npy", "logits.npy", "states.npy", "whole"
 ROWS_AT_ONCE = 128  # windows that the teacher reads at a time
 SCORES_AT_ONCE = 2**21  # of the catalogue
+SMALLEST = 1e-6  # share of the states' variance that a direction is taken to have at least
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,21 @@ class TeacherOutputs:
             (scratch / WHOLE).write_text(work, "utf-8")
         kept = (np.load(scratch / name, mmap_mode="r") for name in (TOP, LOGITS, STATES))
         return cls(vectors, *kept)
+
+    def told_apart(self, rank: int) -> Tensor:
+        """The item vectors in fewer directions, those that scores need most: float32 [n_items + 1, D] of that rank.
+
+        Of all such approximations the one with the least squared error of scores, over all positions. That of the
+        vectors themselves keeps what is long, whether a state ever looks there or not.
+        """
+        states = torch.from_numpy(np.array(self.states)).double()
+        moment = states.T @ states / max(1, len(states))
+        sizes, ways = torch.linalg.eigh(moment)
+        sizes = sizes.clamp(min=float(sizes[-1]) * SMALLEST).sqrt()
+        vectors = self.vectors.cpu().double()
+        left, size, right = torch.linalg.svd(vectors @ ways * sizes, full_matrices=False)
+        kept = left[:, :rank] * size[:rank] @ right[:rank]
+        return (kept / sizes @ ways.T).float().to(self.vectors.device)
 
     @property
     def bytes(self) -> int:

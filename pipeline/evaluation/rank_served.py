@@ -18,6 +18,7 @@ import polars as pl
 from pipeline.compression.served_model import ServedModel
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData
+from pipeline.evaluation.kept_places import lifted
 from pipeline.evaluation.metrics import hit_rate, ndcg
 from pipeline.evaluation.ranking import Requests, rank_holdout
 
@@ -58,7 +59,9 @@ class ServedScorer:
             self._profile[requests.users],
             [self._data.user_attributes[user] for user in requests.users],
         )
-        return scores[:, self._theirs]  # column 0 is -inf, and so is what is unknown
+        scores = scores[:, self._theirs]  # column 0 is -inf, and so is what is unknown
+        kept = self._served.kept_places
+        return lifted(scores, self._served.is_new[self._theirs], requests.histories, kept) if kept else scores
 
 
 def per_user_metrics(served_folder: Path, data: DomainData, split: str = "test") -> pl.DataFrame:

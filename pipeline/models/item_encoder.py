@@ -9,7 +9,8 @@ pipeline/transfer/newcomers.py) reads it as
 
     item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  newcomer
 
-with one vector in the place of features and ID.
+with one vector in the place of features and ID. In a model with `spec.id_alone`, an item with an ID is its ID vector
+and nothing else, and what it is stands in where there is no ID.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class ItemEncoder(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.id_dropout = spec.id_dropout
+        self.id_dropout, self.id_alone = spec.id_dropout, spec.id_alone
         self.content = nn.ModuleDict(
             {name: nn.Linear(width, spec.width, bias=False) for name, width in spec.modalities}
         )
@@ -147,6 +148,8 @@ class ItemEncoder(nn.Module):
             features = self.features(catalogue.features[every])
             vectors = vectors + (features if self.newcomer is None else features * has_id[:, None])
         if self.ids is not None:
+            if self.id_alone:
+                vectors = vectors * ~has_id[:, None]
             identity = self.ids(self.first_row[domain] + indices) * has_id[:, None]  # (m, id_width)
             vectors = vectors + (identity if self.up is None else self.up(identity))
         if self.newcomer is not None:

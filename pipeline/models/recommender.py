@@ -42,6 +42,8 @@ class SequentialRecommender(nn.Module):
         if self.training or not self.spec.similarity:
             return vectors
         content = side_by_side(catalogue.content, self.spec.modalities)
+        if self.spec.newcomer_likeness != 1:
+            content = torch.where(catalogue.trained[:, None], content, content * self.spec.newcomer_likeness)
         return torch.cat([vectors, content if items is None else content[items]], dim=1)
 
     def states(

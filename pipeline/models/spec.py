@@ -41,10 +41,14 @@ class ModelSpec:
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
         fusion: of an item's content vectors: sum, gates (pipeline/models/fusion.py) or decision (models/decision.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
+        id_alone: an item with an ID vector is nothing else; content stands in for the others (models/item_encoder.py).
         newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
         relative_time: how long ago an item was taken is a bias of attention (pipeline/models/relative_time.py).
         events: names of the events that have vectors, codes from 1; none: neither events nor values are read
             (pipeline/models/interactions.py).
+        newcomer_likeness: what the likeness in content of such an item is multiplied with.
+        kept_places: first places of a list that such an item never takes (pipeline/evaluation/kept_places.py).
+        user_state: a user's own offset is added to the states (pipeline/models/user_state.py).
     """
 
     width: int
@@ -72,6 +76,10 @@ class ModelSpec:
     newcomer: bool = False
     relative_time: bool = False
     events: tuple[str, ...] = ()
+    newcomer_likeness: float = 1.0
+    kept_places: int = 0
+    user_state: bool = False
+    id_alone: bool = False
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -136,6 +144,10 @@ class ModelSpec:
             newcomer=values.get("newcomer", False),
             relative_time=values.get("relative_time", False),
             events=tuple(values.get("events", ())),
+            newcomer_likeness=values.get("newcomer_likeness", 1.0),
+            kept_places=values.get("kept_places", 0),
+            user_state=values.get("user_state", False),
+            id_alone=values.get("id_alone", False),
         )
 
 

@@ -20,6 +20,7 @@ from pipeline.models.recency import Recency
 from pipeline.models.relative_time import RelativeTime, gaps_of
 from pipeline.models.rotary import angles, turned
 from pipeline.models.spec import DECISION, LEARNED, SWIGLU, LayerShape, ModelSpec
+from pipeline.models.user_state import UserState
 
 
 class Block(nn.Module):
@@ -96,6 +97,7 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, layer) for layer in spec.layers)
         self.last_norm = nn.LayerNorm(spec.width)
         self.recency = Recency(spec.width) if spec.recency else None
+        self.user = UserState(spec.width) if spec.user_state else None
         self.relative_time = spec.relative_time
         self.interactions = InteractionVectors(len(spec.events), spec.width) if spec.events else None
         self.decision = DecisionWeights(spec.item_parts, spec.width) if spec.fusion == DECISION else None
@@ -147,4 +149,6 @@ class Trunk(nn.Module):
         x = self.last_norm(x)
         if self.recency is not None:
             x = x + self.recency(history, present)
+        if self.user is not None:
+            x = x + self.user(x, history, present)
         return x if self.decision is None else self.decision(x)

@@ -122,12 +122,13 @@ def _events(manifests: list[Mapping[str, Any]], run: Mapping[str, Any] | None, o
 
 
 def _deliver(events: list[Any], home: Path, seconds: float) -> None:
-    left = _send(events, seconds) if events and _receiver_is_configured() else events
+    left = _send(events, seconds) if events and receiver_is_configured() else events
     if left:
         _append(left, events_path(home))
 
 
-def _receiver_is_configured() -> bool:
+def receiver_is_configured() -> bool:
+    """Whether events go to a server, by the client's own configuration."""
     if any(name == "OPENLINEAGE_URL" or name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ):
         return True
     named = os.environ.get("OPENLINEAGE_CONFIG")

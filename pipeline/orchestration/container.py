@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.providers.docker.operators.docker import DockerOperator
 from airflow.sdk import ResumableJobMixin
@@ -28,7 +29,7 @@ from pipeline.containers.labels import INPUTS, container_name, labels
 from pipeline.containers.running import end, find
 from pipeline.exit_codes import DONE, KILLED, NEVER_RETRIED, NOT_PROMOTED, BadConfiguration
 from pipeline.orchestration.container_environment import checkout_environment, container_environment
-from pipeline.orchestration.container_mounts import checkout_mounts, mounts, prepare, socket_group, user_of
+from pipeline.orchestration.container_mounts import DOOR, checkout_mounts, mounts, prepare, socket_group, user_of
 from pipeline.orchestration.exit_status import raise_for_exit_code, told
 from pipeline.orchestration.inputs import inputs_digest
 from pipeline.orchestration.location import checkout, home, run_record, workspace_folder
@@ -36,6 +37,7 @@ from pipeline.orchestration.process import task_identity
 from pipeline.orchestration.resources import Resources, resources
 
 PIDS = 1024
+DOOR_IN_IMAGE = "/opt/warmstart/pipeline/containers/door.py"
 TMP_BYTES = 2**30
 SETTLED = {DONE, NOT_PROMOTED, *NEVER_RETRIED}  # an ending that another try would not change
 RUNNING, ENDED, FAILED, GONE = "running", "ended", "failed", "gone"
@@ -198,21 +200,30 @@ class ContainerOperator(ResumableJobMixin, DockerOperator):
             )
         return wanted.gpus
 
+    def _way_out(self, command: list[str]) -> tuple[str, list[str]]:
+        """The container's network, and the command with the door to MLflow before it where there is no network."""
+        named, door = os.environ.get("WARMSTART_DOCKER_NETWORK"), os.environ.get(DOOR)
+        if named or not door or self._resources.network == "outside":
+            return named or "host", command
+        port = urlsplit(os.environ["MLFLOW_TRACKING_URI"]).port
+        return "none", ["python", "-IS", DOOR_IN_IMAGE, "out", door, str(port), *command]
+
     def _start_with(self, name: str, attempt: int, ti: Any, gpus: int) -> str:
         wanted = self._resources
+        command = ["python", "-m", "pipeline", *self.words]
         uid, gid = user_of(home())
         group = socket_group()
         variables = container_environment(os.environ) | task_identity(ti) | {"WARMSTART_IMAGE": self._image}
         if self.in_workspace:
             binds = mounts(home(), self._folder)
-            network = os.environ.get("WARMSTART_DOCKER_NETWORK", "host")
+            network, command = self._way_out(command)
         else:
             variables |= checkout_environment(os.environ)
             binds = checkout_mounts(home(), self._folder)
             network = os.environ["WARMSTART_LIFECYCLE_NETWORK"]
         made = self.cli.create_container(
             image=self._image,
-            command=["python", "-m", "pipeline", *self.words],
+            command=command,
             name=name,
             labels=labels(home(), self._run_id, self._address, attempt, self._inputs),
             environment=variables,

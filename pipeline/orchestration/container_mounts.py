@@ -19,6 +19,7 @@ IMAGE_USER = 10001
 WRITTEN = ("dvc/cache", "dvc/site", "manifests", "openlineage", "stores")
 READ = ("records", "feedback", "secrets/user_id.key")
 SOCKETS = "WARMSTART_POSTGRES_SOCKETS"
+DOOR = "WARMSTART_MLFLOW_DOOR"  # MLflow's socket, where containers need no network
 DATA = "WARMSTART_DATA"  # the folder of the datasets, where Airflow does not see the whole machine
 
 
@@ -27,6 +28,7 @@ def mounts(home: Path, workspace: Path) -> list[Mount]:
     written = [workspace, *(home / name for name in WRITTEN)]
     read = [home / name for name in READ]
     read += [Path(os.environ[SOCKETS])] if os.environ.get(SOCKETS) else []
+    read += [Path(os.environ[DOOR]).parent] if os.environ.get(DOOR) else []  # the folder: the socket may be made anew
     read += _sources(workspace)
     given = [_bind(path, False) for path in written]
     return given + [_bind(path, True) for path in dict.fromkeys(read) if path.exists()]

@@ -25,6 +25,7 @@ class Resources:
         memory: a limit, bytes.
         shm: size of /dev/shm, bytes.
         gpus: how many; "auto" is one where there is one, else the CPU; 0 is none.
+        network: "stack" is the stack's servers, "outside" is beyond them.
     """
 
     image: str
@@ -32,6 +33,7 @@ class Resources:
     memory: int
     shm: int
     gpus: int | Literal["auto"]
+    network: Literal["stack", "outside"]
 
     def out_of_memory(self, what: str) -> str:
         """What to tell a person when the kernel has killed `what` for want of memory."""
@@ -53,12 +55,16 @@ def resources(meta: Mapping[str, Any]) -> Resources:
     cpus = meta.get("cpus", 1)
     if not isinstance(cpus, int | float) or cpus <= 0:
         raise ValueError(f"meta.cpus is {cpus!r}; write a number of cores above 0")
+    network = meta.get("network", "stack")
+    if network not in ("stack", "outside"):
+        raise ValueError(f"meta.network is {network!r}; write stack or outside")
     return Resources(
         image=str(meta.get("image", "stage")),
         cpus=float(cpus),
         memory=size("memory", meta.get("memory", "4g")),
         shm=size("shm", meta.get("shm", "256m")),
         gpus=gpus,
+        network=network,
     )
 
 

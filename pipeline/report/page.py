@@ -104,6 +104,7 @@ def _target(view: RunView, name: str, ending: str) -> dict[str, Any]:
             words: path
             for words, path in (
                 ("Every figure", f"reports/evaluation/{name}/report.html"),
+                ("How was the teacher made?", f"reports/transfer/{name}/report.html"),
                 ("What does the student keep?", f"reports/distillation/{name}/report.html"),
                 ("What would a smaller model cost?", f"reports/compression/{name}/report.html"),
                 ("Do made sequences help?", f"reports/augmentation/{name}/report.html"),

@@ -185,7 +185,7 @@ def _by_target(folder: Path, name: str) -> dict[str, JsonObject]:
 
 def _reports(folder: Path) -> list[str]:
     names = ["reports/validation/index.html", "run/failed/validate/reports/validation/index.html"]
-    for kind in ("augmentation", "compression", "distillation", "evaluation"):
+    for kind in ("augmentation", "compression", "distillation", "evaluation", "transfer"):
         names += [str(path.relative_to(folder)) for path in folder.glob(f"reports/{kind}/*/report.html")]
     return [name for name in names if (folder / name).exists()]
 

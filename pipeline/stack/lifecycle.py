@@ -96,7 +96,7 @@ def _start(settings: Settings, table: list[Service], supervisor: Supervisor, say
     start("postgres")
     waiting.until("PostgreSQL", "postgres", lambda: postgres_problem(settings))
     create_databases(settings)
-    start("mlflow")
+    start("mlflow", "mlflow-door")
     prepare(settings.postgres_url(DATABASE))
     if airflow:
         migration.bring_up_to_date(settings, say)

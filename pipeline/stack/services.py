@@ -11,7 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.openlineage.delivery import CODE_URL_VARIABLE, code_url
+from pipeline.containers import door
+from pipeline.openlineage.delivery import CODE_URL_VARIABLE, code_url, receiver_is_configured
 from pipeline.settings import CHECKOUT, Settings
 from pipeline.stack.airflow_env import LOOPBACK, airflow_environment
 from pipeline.stack.credentials import airflow_keys
@@ -52,6 +53,7 @@ def services(settings: Settings) -> list[Service]:
     return [
         *([postgres(settings)] if settings.database_url is None else []),
         *([mlflow(settings)] if settings.mlflow_tracking_uri is None else []),
+        *([mlflow_door(settings)] if has_door(settings) else []),
         *(airflow(settings) if settings.airflow_api_url is None else []),
     ]
 
@@ -91,6 +93,24 @@ def mlflow(settings: Settings) -> Service:
     )
 
 
+def has_door(settings: Settings) -> bool:
+    """Whether stages' containers do without a network: every server that they speak to is this stack's own."""
+    other_servers = (settings.database_url, settings.mlflow_tracking_uri, settings.online_store_url)
+    return (
+        settings.runtime == "docker"
+        and settings.docker_network is None
+        and settings.host in (LOOPBACK, "localhost", "0.0.0.0")  # else its address means nothing in a container
+        and not any(other_servers)
+        and not receiver_is_configured()
+    )
+
+
+def mlflow_door(settings: Settings) -> Service:
+    """A unix socket to MLflow, which stages' containers are given in place of a network."""
+    place = [str(settings.mlflow_socket), settings.host, str(settings.mlflow_port)]
+    return Service("mlflow-door", [str(stage_python()), door.__file__, "in", *place], priority=25)
+
+
 def airflow(settings: Settings) -> list[Service]:
     """Airflow's four processes, and its log server on the loopback interface (its own binds to every interface)."""
     environment = airflow_environment(settings, airflow_keys(settings)) | task_environment(settings)
@@ -115,9 +135,11 @@ def airflow(settings: Settings) -> list[Service]:
 def task_environment(settings: Settings) -> dict[str, str]:
     """What a task must know to find the checkout, the stages' interpreter and the servers."""
     sockets = {"WARMSTART_POSTGRES_SOCKETS": str(settings.postgres_socket_dir)} if settings.database_url is None else {}
+    doors = {"WARMSTART_MLFLOW_DOOR": str(settings.mlflow_socket)} if has_door(settings) else {}
     return (
         stack_environment(settings)
         | sockets
+        | doors
         | {
             CODE_URL_VARIABLE: code_url(),
             "WARMSTART_CHECKOUT": str(CHECKOUT),

@@ -43,6 +43,9 @@ class Params(TrainingParams):
     )
     id_parts: int = Field(default=8, ge=1, description="table codes: pieces of an ID vector; must divide id_width")
     id_codes: int = Field(default=256, ge=2, le=256, description="table codes: pieces to choose from, of each part")
+    id_alone: bool = Field(
+        default=False, description="an item with an ID is its ID vector alone; content stands in for the others"
+    )
     temperature: float = Field(gt=0, description="T: how soft the teacher's opinion is made")
     weight: float = Field(ge=0, description="λ: of the teacher's opinion beside the task")
     top: int = Field(default=0, ge=0, description="K: the teacher's first items of a position, learned apart")
@@ -67,7 +70,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.compression.teacher_outputs import TeacherOutputs
     from pipeline.data.training_set import load_domain
     from pipeline.models.inherit import items_alone
-    from pipeline.models.item_table import INT8, TABLES, table_bytes
+    from pipeline.models.item_table import CODES, INT8, TABLES, table_bytes
     from pipeline.models.recommender import SequentialRecommender
     from pipeline.training.domains import open_domain
     from pipeline.training.next_item import NextItem
@@ -116,7 +119,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             validation=Validation([opened], params.validation_users, params.seed),
             plan=params.plan(name),
             scratch=job.scratch,
-            codes_from=said.vectors[:, : teacher.spec.width],
+            codes_from=said.told_apart(params.id_width) if params.table == CODES else None,
             rounds=whose == "student" and params.table == INT8,
         )
 
@@ -188,9 +191,12 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         relative_time=False,  # a served graph is asked with items; what times and events say, the teacher teaches
         events=(),
         newcomer=False,  # what the teacher was calibrated to, the student learns from its opinions
+        newcomer_likeness=1.0,
+        kept_places=0,
         similarity=teacher.similarity if params.similarity else 0.0,
         # bytes are made of floats, after training
         table=FACTORS if params.table == INT8 else params.table,
         id_parts=params.id_parts,
         id_codes=params.id_codes,
+        id_alone=params.id_alone,
     )

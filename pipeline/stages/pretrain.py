@@ -16,12 +16,12 @@ from pydantic import Field
 
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.runs.contract import Folders, Job, Summary
-from pipeline.training.plan import LossParams
+from pipeline.training.meta_params import MetaParams
 
 log = logging.getLogger(__name__)
 
 
-class Params(LossParams):
+class Params(MetaParams):
     """Parameters of the backbone and of its training."""
 
     width: int = Field(ge=4, description="of item vectors and of the trunk")
@@ -44,6 +44,9 @@ class Params(LossParams):
         default=False, description="how long ago an item was taken is a bias of attention; where clocks are real"
     )
     events: bool = Field(default=False, description="add event type and value of an interaction to its item")
+    user_state: bool = Field(
+        default=False, description="adapt the states to each user by a ridge regression on what the user has taken"
+    )
     max_length: int = Field(ge=1, description="interactions of a history that are read, the latest ones")
     item_statistics: bool = Field(
         default=True, description="read the items' point-in-time statistics; they are those at the end of training"
@@ -58,6 +61,12 @@ class Params(LossParams):
     compile: bool = Field(default=False, description="torch.compile of what reads the sequences; on a GPU only")
     temperature: float = Field(
         default=0.7, ge=0, le=1, description="1 draws domains by size, 0 draws all domains equally often"
+    )
+    contrastive: float = Field(
+        default=0.0, ge=0, description="weight of the contrast of states and contents across domains; 0 is none"
+    )
+    attribute_prediction: float = Field(
+        default=0.0, ge=0, description="weight of predicting the attributes of the next item; 0 is none"
     )
     warm_start: Literal["none", "champion"] = Field(
         default="none", description="champion: continue from the last champion's backbone, if there is one"
@@ -87,9 +96,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.models.recommender import SequentialRecommender
     from pipeline.models.spec import ModelSpec, uniform_layers
     from pipeline.settings import settings
+    from pipeline.training.beside import with_objectives
     from pipeline.training.born_again import BornAgain
     from pipeline.training.domains import modalities, open_domain
     from pipeline.training.loop import fit
+    from pipeline.training.meta import counted_on, learn_start
     from pipeline.training.next_item import NextItem
     from pipeline.training.opinions import opinions_of
     from pipeline.training.randomness import make_deterministic, seed_torch
@@ -137,6 +148,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         feed_forward=params.feed_forward,
         residual_gates=params.residual_gates,
         fusion=params.fusion,
+        user_state=params.user_state,
         relative_time=params.relative_time and dataset["clock"] == "real",
         events=tuple(dataset["events"]) if params.events else (),
         similarity=WHILE_TRAINING if params.similarity and kinds else 0.0,
@@ -171,7 +183,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         plan = replace(plan, epochs=params.warm_epochs, learning_rate=params.warm_learning_rate, judge_start=True)
         sequences = to_replay(domains, start, params.replay, params.seed)
     task = NextItem(domains, params.full_softmax_items, params.sampled_items, params.gbce)
-    history = fit(model, sequences, task, validation, plan, job.scratch / "pretrain")
+    loss = with_objectives(task, domains, params.contrastive, params.attribute_prediction)
+    history = fit(model, sequences, loss, validation, plan, job.scratch / "pretrain")
     for generation in range(2, 1 + (params.generations if start is None else 1)):
         scratch, name = job.scratch / f"generation-{generation}", f"pretrain, generation {generation}"
         whole = [domain for domain in domains if task.scores_whole(domain.name)]
@@ -186,12 +199,18 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         taught = BornAgain(task, {domain.name: domain for domain in domains}, opinions)
         rows = fit(model, sequences, taught, validation, replace(plan, name=name), scratch)
         history += [{**row, "generation": generation} for row in rows]
+    rows = history
+    if params.meta != "none":
+        plan = params.meta_plan("pretrain", params.temperature)
+        rows = counted_on(history, learn_start(model, domains, sequences, loss, params, plan, job.scratch / "meta"))
     choose_similarity("pretrain", model, validation)
     out = outputs["models/backbone"]
     about = {"stage": "pretrain", "seed": params.seed, UP_TO: learned_up_to(domains), "start": params.start}
     save_model(out, model, about)
     write_items(out, model, domains)
-    write_history(out, history)
+    write_history(out, rows)
     found, metrics = found_line(model.n_parameters, history)
-    began = f"; continued from {params.start[:12]}" if params.start else ""
-    return Summary(f"{', '.join(spec.domain_names)}: {found}{began}", metrics)
+    found += f"; continued from {params.start[:12]}" if params.start else ""
+    if params.meta != "none":
+        found += f"; then {params.meta_epochs} epochs of {params.meta}, for what comes after some steps on a target"
+    return Summary(f"{', '.join(spec.domain_names)}: {found}", metrics)

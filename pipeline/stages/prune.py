@@ -19,6 +19,7 @@ from pydantic import Field
 from pipeline.exit_codes import BadConfiguration
 from pipeline.runs.contract import Folders, Job, StageParams, Summary
 from pipeline.training.plan import Plan
+from pipeline.transfer.params import TOP
 
 if TYPE_CHECKING:
     from pipeline.compression.rounds import Wish
@@ -73,8 +74,13 @@ class Params(StageParams):
         lt=1,
         description="share of NDCG@10 that new items may cost the others; null: not set",
     )
+    newcomer_places: int = Field(
+        default=TOP, ge=1, le=TOP, description="last places of the first ten that a new item may take; 10: any place"
+    )
     top_k: int = Field(ge=1, description="items that one call of the served model returns")
-    rows: Literal["float32", "int8", "int4"] = Field(default="float32", description="the exported catalogue's numbers")
+    rows: Literal["float32", "int8", "int4", "codes"] = Field(
+        default="float32", description="the exported catalogue's numbers; codes: of items that are codes alone"
+    )
     linears: Literal["float32", "int8"] = Field(default="float32", description="the exported trunk's weights")
 
 
@@ -102,6 +108,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.scoring import Validation
     from pipeline.training.weights import load_model, weights_hash, write_history
     from pipeline.transfer.newcomers import calibrated
+    from pipeline.transfer.user_states import chosen_user_states
 
     assert job.target is not None
     name, out = f"prune@{job.target}", outputs["models/served"]
@@ -148,10 +155,16 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         except CannotPrune as error:
             raise BadConfiguration(f"{name}: {error}; raise {_what_to_raise(params)}") from error
         why = ""
+    model, users = chosen_user_states(model, domain, params.validation_users, params.seed)
+    if users is not None:
+        why += f"; {users.sentence}"
+        noticed |= users.figures
     if params.newcomer_loss is not None and len(data.items):
-        model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
+        model, newcomers = calibrated(
+            model, domain, params.newcomer_loss, params.validation_users, params.seed, params.newcomer_places
+        )
         why += f"; {newcomers.sentence}" if newcomers else ""
-        noticed = newcomers.figures if newcomers else {}
+        noticed |= newcomers.figures if newcomers else {}
     about = {
         "stage": "prune",
         "target": job.target,

@@ -51,6 +51,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.transfer.choosing import choose
     from pipeline.transfer.newcomers import calibrated
     from pipeline.transfer.params import SCRATCH
+    from pipeline.transfer.report import write_report
+    from pipeline.transfer.tasks.comparison import compared, metrics, sentence
+    from pipeline.transfer.tasks.params import MULTI_TASK
+    from pipeline.transfer.transferability import known_before
+    from pipeline.transfer.user_states import chosen_user_states
 
     assert job.target is not None
     backbone = load_model(inputs["models/backbone"])
@@ -61,6 +66,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     name = f"transfer@{job.target}"
     out = outputs["models/teacher"]
     about: dict[str, Any] = {"stage": "transfer", "target": job.target, "seed": params.seed}
+    page: dict[str, Any] = {"target": job.target, "arms": {}, "popular": {}, "tasks": [], "notes": []}
     validation = Validation([domain], params.validation_users, params.seed)
     if len(data.items) == 0:
         seed_torch(params.seed, name, "weights")
@@ -70,6 +76,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         found = f"{job.target} has no training interactions: zero-shot, the teacher is the backbone as it is"
         if nothing_known(domain):
             found += "; no item has a vector or an attribute, so all of them score alike"
+        write_report(outputs["reports/transfer"], page | {"found": found})
         return Summary(found, {"parameters": model.n_parameters, "epochs": 0})
     log.info(
         "%s: %s interactions of %s users, %s validation rows",
@@ -84,6 +91,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     plan = params.plan(name, judge_start=True)
     tuning = FineTuning(backbone, more, training, sources, validation, params, plan)
     arms = params.arms if validation.n_rows else params.arms[:1]
+    if alone := shares_nothing(inputs, job.target, backbone.spec):
+        arms = (SCRATCH,)
+        page["notes"].append(alone)
+        log.warning("%s: %s", name, alone)
     trained = {arm: tuning.train(arm, job.scratch / "transfer") for arm in arms}
     shares: dict[str, float] = {}
     for arm in [arm for arm in arms if params.fuse and arm != SCRATCH]:
@@ -95,23 +106,39 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     model, history = trained[choice.kept]
     about |= choice.about | ({"fused": shares[choice.kept]} if choice.kept in shares else {})
     choose_similarity(name, model, validation)
+    model, users = chosen_user_states(model, domain, params.validation_users, params.seed)
     newcomers = None
     if params.newcomer_loss is not None:
-        model, newcomers = calibrated(model, domain, params.newcomer_loss, params.validation_users, params.seed)
+        model, newcomers = calibrated(
+            model, domain, params.newcomer_loss, params.validation_users, params.seed, params.newcomer_places
+        )
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
     found, figures = found_line(model.n_parameters, history)
-    if len(params.arms) > 1:
+    if len(arms) > 1:
         found += f"; {choice.sentence}"
-        figures |= choice.figures
+        figures |= choice.figures | known_before(backbone, domain, params.validation_users, params.seed)
+    if alone:
+        found += f"; {alone}"
+    if MULTI_TASK in trained and tuning.tasks[0]:
+        page["tasks"] = compared(tuning, trained[MULTI_TASK][1], job.scratch / "transfer")
+        found += f"; {sentence(page['tasks'])}"
+        figures |= metrics(page["tasks"])
+    if MULTI_TASK in trained:
+        page["notes"] += tuning.tasks[1]
     if choice.kept in shares:
         found += f"; {shares[choice.kept]:.0%} of it, the rest the backbone"
+    if users is not None:
+        found += f"; {users.sentence}"
+        figures |= users.figures
     if newcomers is not None:
         found += f"; {newcomers.sentence}"
         figures |= newcomers.figures
     if rows is not None:
         found += f"; {len(rows.items):,} made rows beside the real ones"
         figures["synthetic_rows"] = len(rows.items)
+    page |= {"found": found, "arm": choice.kept, "arms": choice.about.get("arms", {}), "popular": tuning.popular}
+    write_report(outputs["reports/transfer"], page)
     return Summary(found, figures)
 
 
@@ -123,6 +150,19 @@ def sources_of(inputs: Folders, target: str, spec: ModelSpec, device: torch.devi
     training: Path = inputs["data/training"]
     names = [name for name in spec.domain_names if name != target and name in load_dataset(training)["domains"]]
     return [open_domain(load_domain(training, name), inputs["data/item_vectors"], spec, device) for name in names]
+
+
+def shares_nothing(inputs: Folders, target: str, spec: ModelSpec) -> str:
+    """A sentence for a target that has nothing in common with the backbone's sources; else empty."""
+    from pipeline.data.training_set import load_dataset
+    from pipeline.transfer.common_ground import common_ground
+
+    training = inputs["data/training"]
+    sources = [name for name in spec.domain_names if name in load_dataset(training)["domains"]]
+    if not sources or target in sources or common_ground(training, inputs["data/item_vectors"], target, sources):
+        return ""
+    words = "no content vector, no attribute of an item or a user: trained from scratch"
+    return f"{target} shares nothing with {', '.join(sources)}, {words}"
 
 
 def nothing_known(domain: Domain) -> bool:

@@ -88,7 +88,7 @@ class Training:
         self.rates = rates
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.AdamW(self._groups(), lr=plan.learning_rate, fused=True)
-        per_epoch = len(self._epoch(0))
+        per_epoch = self._steps_per_epoch()
         self.decay = plan.decay(per_epoch)
         self.average = self._copy() if self.decay else {}
         self.best = self._copy()
@@ -126,6 +126,9 @@ class Training:
         plan = self.plan
         length = self.model.spec.max_length
         return EpochBatches(self.domains, plan.seed, number, length, plan.batch_users, plan.temperature)
+
+    def _steps_per_epoch(self) -> int:
+        return len(self._epoch(0))
 
     def _judge_start(self) -> None:
         value = self.processes.from_first(lambda: self.validate(self.model))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import Holdout
+from pipeline.evaluation.kept_places import lifted
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import Requests, rank_holdout
 from pipeline.models.padding import left_padded
@@ -27,13 +28,15 @@ class ModelScorer:
     def __init__(self, model: SequentialRecommender, domain: Domain) -> None:
         self._model = model.eval()
         self._domain = domain
+        self._is_new = ~domain.catalogue.trained.cpu().numpy()
         with torch.inference_mode():
             self._vectors = model.item_vectors(domain.name, domain.catalogue)  # (n_items + 1, D)
 
     @torch.inference_mode()
     def scores(self, requests: Requests) -> Array:
         """float32 [B, n_items + 1]."""
-        return (self.states(requests) @ self._vectors.T).cpu().numpy()
+        scores: Array = (self.states(requests) @ self._vectors.T).cpu().numpy()
+        return lifted(scores, self._is_new, requests.histories, self._model.spec.kept_places)
 
     @torch.inference_mode()
     def states(self, requests: Requests) -> Tensor:

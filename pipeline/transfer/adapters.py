@@ -50,4 +50,4 @@ def fold(model: SequentialRecommender) -> None:
 
 
 def _matrices(model: SequentialRecommender) -> list[nn.Linear]:
-    return [module for module in model.trunk.modules() if isinstance(module, nn.Linear)]
+    return [module for module in model.trunk.blocks.modules() if isinstance(module, nn.Linear)]

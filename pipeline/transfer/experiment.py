@@ -21,29 +21,33 @@ import numpy as np
 import torch
 
 from pipeline.augmentation.asked import tail_items
-from pipeline.augmentation.parts import judged, parts_of
+from pipeline.augmentation.parts import ALL, CUTS, judged, parts_of
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, load_dataset, load_domain
 from pipeline.evaluation.baselines import fit_baselines
 from pipeline.evaluation.metrics import ndcg
-from pipeline.evaluation.ranking import rank_holdout
+from pipeline.evaluation.ranking import Scorer, rank_holdout
+from pipeline.exit_codes import BadConfiguration
 from pipeline.models.inherit import adapted
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.runs.attempt import write_json
 from pipeline.training.domains import Domain, content_vectors, open_domain
 from pipeline.training.randomness import make_deterministic
-from pipeline.training.scoring import Validation
+from pipeline.training.scoring import ModelScorer, Validation
 from pipeline.training.similarity import choose_similarity
 from pipeline.training.weights import load_model
 from pipeline.transfer.arms import FineTuning
+from pipeline.transfer.late_fusion import learned_gate
 from pipeline.transfer.newcomers import calibrated
 from pipeline.transfer.params import SCRATCH, ArmName, TransferParams
 from pipeline.transfer.parts import with_states
 from pipeline.transfer.thinning import few_users
+from pipeline.transfer.user_states import chosen_user_states
 
 log = logging.getLogger(__name__)
 
 ZERO_SHOT, LONG, BASELINES, ORACLE = "zero-shot", "scratch, both budgets", "baselines", "oracle"
+FUSED = "fused"  # several models' scores, by a gate: judged, and not to be picked
 ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
     SCRATCH: (SCRATCH, {}),
     LONG: (SCRATCH, {}),
@@ -54,8 +58,13 @@ ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
     "adapters": ("adapters", {}),
     "replay": ("whole", {"replay": 0.5}),
     "L2-SP": ("whole", {"l2_sp": 0.01}),
-    "fused": ("whole", {"fuse": True}),
+    "mixed weights": ("whole", {"fuse": True}),
+    "anil": ("anil", {}),
+    "multi-task": ("multi_task", {}),
 }
+VOICES = ("whole", ZERO_SHOT, SCRATCH)  # of FUSED
+GATE_USERS = 500  # validation users that the gate is learned from, each with histories of several lengths
+NAMES = (*ARMS, FUSED)
 SIMPLE = ("recent popularity", "item-kNN", "EASE", "content-kNN")  # the strongest of the simple rankers, and cheap
 TAIL_SHARE = 0.2  # of all interactions
 Outcome = dict[str, Any]
@@ -70,28 +79,33 @@ class Experiment:
         target: a domain of the training set.
         params: of every arm; `arms` is not read.
         out: where outcomes are kept, a file an arm.
-        arms: names of `ARMS`; zero-shot and the baselines are always judged.
+        arms: some of `NAMES`; zero-shot is always judged.
         limit: test users at most, drawn once.
+        supports: interactions to which histories are cut, each a part of the users.
+        baselines: the simple rankers and the truth are judged too.
     """
 
     inputs: Mapping[str, Path]
     target: str
     params: TransferParams
     out: Path
-    arms: Sequence[str] = tuple(ARMS)
+    arms: Sequence[str] = NAMES
     limit: int = 5000
+    supports: Sequence[int] = CUTS
+    baselines: bool = True
 
     def run(self, shares: Sequence[float], seeds: Sequence[int]) -> list[Outcome]:
         """Run what is not there yet; every outcome.
 
         Raises:
-            BadConfiguration: the training set has no such domain or is not the backbone's, or a share leaves no user.
+            BadConfiguration: the training set has no such domain or is not the backbone's, a share leaves no user, or
+                no test user has a history as long as any support set.
         """
         make_deterministic(1, 0)
         return [outcome for share in shares for seed in seeds for outcome in self._one(share, seed)]
 
     def _one(self, share: float, seed: int) -> list[Outcome]:
-        names = (BASELINES, ZERO_SHOT, *self.arms)
+        names = (*((BASELINES,) if self.baselines else ()), ZERO_SHOT, *self.arms)
         paths = {name: self.out / f"share-{share:g}" / f"seed-{seed}" / f"{_slug(name)}.json" for name in names}
         if missing := [name for name, path in paths.items() if not path.exists()]:
             scratch = self.out / "scratch"
@@ -103,13 +117,29 @@ class Experiment:
             trial = _Trial(self, training, backbone, self.params.model_copy(update={"seed": seed}), scratch)
             for name in missing:
                 began = time.process_time()
-                found = trial.baselines() if name == BASELINES else [trial.arm(name)]
+                if name == BASELINES:
+                    found = trial.baselines()
+                else:
+                    found = [trial.fused() if name == FUSED else trial.arm(name)]
                 spent = round(time.process_time() - began, 2)
                 about = {"share": share, "seed": seed, "cpu_s": spent}
                 write_json(paths[name], [about | outcome for outcome in found])
                 log.info("share %g, seed %d: %s, %.0f CPU-seconds", share, seed, name, spent)
             shutil.rmtree(scratch, ignore_errors=True)
         return [outcome for path in paths.values() for outcome in json.loads(path.read_text("utf-8"))]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """An arm: the model with new items set among the others, its validation before that, its steps.
+
+    `user_states` is the factor that validation chose for them; None where the model has none.
+    """
+
+    model: SequentialRecommender
+    valid: float | None
+    steps: int
+    user_states: float | None
 
 
 class _Trial:
@@ -130,11 +160,31 @@ class _Trial:
         self.validation = Validation([self.domain], params.validation_users, params.seed)
         counts = np.bincount(self.data.items, minlength=self.data.n_items + 1)
         tail = tail_items(counts, TAIL_SHARE)
-        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0)  # the same users at every seed
+        supports = supports_of(experiment.supports, self.data)
+        self.parts = parts_of(self.data, "test", tail, experiment.limit, 0, supports)  # the same users at every seed
+        self.trained: dict[str, _Trained] = {}
 
     def arm(self, name: str) -> Outcome:
         """Train one arm, set new items among the others, and judge it."""
-        params, steps = self.params, 0
+        found = self._trained(name)
+        figures = judged(found.model, self.domain, self.parts)
+        told = {} if found.user_states is None else {"user_states": found.user_states}
+        return {"arm": name, "valid": found.valid, "steps": found.steps, **told, "parts": self._lists(figures)}
+
+    def fused(self) -> Outcome:
+        """The scores of `VOICES` by a gate on the length of the history; `valid` is none, the gate has seen it."""
+        nobody = np.zeros(self.data.n_items + 1, dtype=bool)
+        cut = [p for p in parts_of(self.data, "validation", nobody, GATE_USERS, 0) if p.thin or p.name == ALL]
+        models = {name: self._trained(name) for name in VOICES}
+        gate = learned_gate({name: ModelScorer(found.model, self.domain) for name, found in models.items()}, cut)
+        steps = sum(found.steps for found in models.values())
+        parts = self._lists(self._ranked(gate))
+        return {"arm": FUSED, "valid": None, "steps": steps, "weights": gate.told, "parts": parts}
+
+    def _trained(self, name: str) -> _Trained:
+        if name in self.trained:
+            return self.trained[name]
+        params, steps, users = self.params, 0, None
         if name == ZERO_SHOT:
             model = adapted(self.backbone, self.domain.shape, 0.0, 0.0).eval()
         else:
@@ -152,11 +202,15 @@ class _Trial:
             if params.fuse and arm != SCRATCH:
                 model, _ = tuning.fuse(model)
             choose_similarity(name, model, self.validation)
+            model, users = chosen_user_states(model, self.domain, params.validation_users, params.seed)
         valid = self.validation(model)
         if params.newcomer_loss is not None:
-            model, _ = calibrated(model, self.domain, params.newcomer_loss, params.validation_users, params.seed)
-        figures = judged(model, self.domain, self.parts)
-        return {"arm": name, "valid": valid, "steps": steps, "parts": self._lists(figures)}
+            rows, places = params.validation_users, params.newcomer_places
+            model, _ = calibrated(model, self.domain, params.newcomer_loss, rows, params.seed, places)
+        found = _Trained(model, valid, steps, None if users is None else users.factor)
+        if name in VOICES:
+            self.trained[name] = found
+        return found
 
     def baselines(self) -> list[Outcome]:
         """The simple rankers, chosen on validation, and what the known truth would reach."""
@@ -164,8 +218,7 @@ class _Trial:
         text = content_vectors(self.vectors, self.data, "text", width) if width else None
         clock, found = load_dataset(self.training)["clock"], []
         for name, scorer in fit_baselines(self.data, text, clock, SIMPLE, self.params.seed).items():
-            figures = {p.name: ndcg(rank_holdout(scorer, p.holdout, self.data.n_items).masked, 10) for p in self.parts}
-            found.append({"arm": name, "parts": self._lists(figures)})
+            found.append({"arm": name, "parts": self._lists(self._ranked(scorer))})
         oracle = self.data.holdout("test").oracle_rank
         if oracle is not None:  # of the whole history: nothing is known of what a shorter one would allow
             lengths = self.data.holdout("test").history_lengths
@@ -174,8 +227,11 @@ class _Trial:
             found.append({"arm": ORACLE, "parts": self._lists(best)})
         return found
 
+    def _ranked(self, scorer: Scorer) -> dict[str, Array]:
+        return {p.name: ndcg(rank_holdout(scorer, p.holdout, self.data.n_items).masked, 10) for p in self.parts}
+
     def _lists(self, figures: Mapping[str, Array]) -> dict[str, list[float]]:
-        return {name: values.round(6).tolist() for name, values in with_states(figures, self.parts).items()}
+        return {name: values.round(6).tolist() for name, values in with_states(figures, self.parts, self.data).items()}
 
     def _epochs_of_both(self) -> int:
         """Passes over the target that take as many steps as pretraining and fine-tuning together."""
@@ -190,6 +246,22 @@ class _Trial:
 
     def _open(self, data: DomainData) -> Domain:
         return open_domain(data, self.vectors, self.backbone.spec, torch.device("cpu"))
+
+
+def supports_of(asked: Sequence[int], data: DomainData) -> list[int]:
+    """The support sets that some test user's history is long enough for; the others are left out, and the log says so.
+
+    Raises:
+        BadConfiguration: none is left.
+    """
+    longest = int(data.holdout("test").history_lengths.max(initial=0))
+    left, out = [k for k in asked if k <= longest], [str(k) for k in asked if k > longest]
+    told = f"the longest history of a test user of {data.name} has {longest} interactions"
+    if out and not left:
+        raise BadConfiguration(f"support sets of {', '.join(out)} are asked for, and {told}; name shorter ones")
+    if out:
+        log.warning("support sets of %s are left out: %s", ", ".join(out), told)
+    return left
 
 
 def pick(outcomes: Sequence[Outcome]) -> Outcome:

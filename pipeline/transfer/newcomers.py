@@ -9,29 +9,35 @@ so that its score rises by δ for the average user: the constant that calibrates
 arXiv 1605.04253), as a part of its vector. So it holds in every exported graph, for items of the catalogue and for
 those that are listed later. δ is the largest for which items with training interactions lose no more than an agreed
 share of their NDCG@10.
+
+Two options beside it. The first places of a list may be kept for trained items (pipeline/evaluation/kept_places.py):
+what a new item then costs the others is little, and more of them are shown for the same loss. And the likeness in
+content, where the model has it (pipeline/models/similarity.py), may count more for new items, which have nothing else:
+by the factor with which most of the validation rows that want a new item find it among the first ten.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from pipeline.data.sequences import Array
-from pipeline.evaluation.metrics import ndcg
+from pipeline.evaluation.metrics import hit_rate, ndcg
 from pipeline.evaluation.ranking import requests_of
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 from pipeline.training.scoring import ModelScorer, validation_rows
+from pipeline.transfer.contest import Contest, Rows
+from pipeline.transfer.params import TOP
 
-TOP = 10  # of the metric: what ranks lower counts nothing
 SHARE = 10  # where every item has been trained on, one in so many is read as if it had not
 WIDEST = 16.0  # logits: δ lies between minus and plus this
 HALVINGS = 16
-ROWS_AT_ONCE = 128
+LIKENESSES = (1.0, 1.5, 2.0, 3.0, 4.0)
+ENOUGH = 100  # rows that want a new item, to choose by
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Newcomers:
         warm: with the new items.
         cold: NDCG@10 of new items, None without a row that has one.
         n_warm, n_cold: rows.
+        likeness: the factor on likeness in content.
     """
 
     delta: float
@@ -52,6 +59,7 @@ class Newcomers:
     cold: float | None
     n_warm: int
     n_cold: int
+    likeness: float = 1.0
 
     @property
     def sentence(self) -> str:
@@ -59,17 +67,19 @@ class Newcomers:
         loss = 100 * (1 - self.warm / self.warm_alone) if self.warm_alone else 0.0
         cost = f"they cost the others {loss:.1f} % of NDCG@10 ({self.n_warm:,} validation users)"
         gain = "" if self.cold is None else f" and reach {self.cold:.4f} ({self.n_cold:,})"
-        return f"new items {self.delta:+.2f}: {cost}{gain}"
+        alike = "" if self.likeness == 1 else f", likeness ×{self.likeness:g}"
+        return f"new items {self.delta:+.2f}{alike}: {cost}{gain}"
 
     @property
     def figures(self) -> dict[str, float]:
         """For tracking."""
         told = {"newcomer_delta": self.delta, "valid_warm_alone": self.warm_alone, "valid_warm": self.warm}
+        told |= {"newcomer_likeness": self.likeness} if self.likeness != 1 else {}
         return told if self.cold is None else told | {"valid_cold": self.cold}
 
 
 def calibrated(
-    model: SequentialRecommender, domain: Domain, loss: float, limit: int, seed: int
+    model: SequentialRecommender, domain: Domain, loss: float, limit: int, seed: int, places: int = TOP
 ) -> tuple[SequentialRecommender, Newcomers | None]:
     """The same model, reading new items as above, and what that costs and gives.
 
@@ -78,95 +88,58 @@ def calibrated(
         domain: opened for the model.
         loss: share of NDCG@10 on trained items that may be given up, 0 to 1.
         limit, seed: of the validation rows, as in training.
+        places: of the first ten, the last so many may be taken by new items.
 
     Returns:
         the model itself and None where nothing can be measured: no validation row has an item with training
         interactions, or the catalogue has no two items.
     """
     trained = domain.catalogue.trained.cpu().numpy()
-    holdout, rows = validation_rows(domain, limit, seed)
-    if not trained[holdout.item_index[rows]].any() or len(trained) < 3:
+    holdout, chosen = validation_rows(domain, limit, seed)
+    if not trained[holdout.item_index[chosen]].any() or len(trained) < 3:
         return model, None
     reads = _with_mean_features(model, domain)
-    unknown = replace(domain.catalogue, trained=torch.zeros_like(domain.catalogue.trained))
-    with torch.inference_mode():
-        as_trained = reads.item_vectors(domain.name, domain.catalogue)  # (n_items + 1, S)
-        as_new = reads.item_vectors(domain.name, unknown)  # (n_items + 1, S)
     new = np.flatnonzero(~trained)[1:]
     new = new if len(new) else np.flatnonzero(trained)[::SHARE]
-    parts, requests = [], requests_of(holdout, rows)
+    requests = requests_of(holdout, chosen)
     states = ModelScorer(reads, domain).states(requests)  # (n, S)
     learned = states[:, : model.spec.width]  # likeness in content, behind it, is as it is
     mean = learned.mean(0)
     direction = mean / mean.square().sum().clamp(min=1e-12)
-    wanted = holdout.item_index[rows]
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        span = slice(start, start + ROWS_AT_ONCE)
-        seen = requests.histories[span]
-        parts.append(_contest(states[span], as_trained, as_new, new, trained, wanted[span], seen))
-    contest = _Contest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     slope = (learned @ direction).cpu().numpy()
-    is_warm = trained[wanted]
-
-    def warm(delta: float) -> float:
-        return float(ndcg(contest.ranks(delta * slope)[is_warm], TOP).mean())
-
-    alone = float(ndcg(1 + contest.trained_above(0 * slope)[is_warm], TOP).mean())
-    delta = _largest(lambda value: warm(value) >= (1 - loss) * alone)
+    rows = Rows(states, holdout.item_index[chosen], requests.histories, trained)
+    unknown = replace(domain.catalogue, trained=torch.zeros_like(domain.catalogue.trained))
+    with torch.inference_mode():
+        as_trained = reads.item_vectors(domain.name, domain.catalogue)  # (n_items + 1, S)
+    best_trained = rows.best(as_trained, np.flatnonzero(trained))
+    is_warm, kept = ~rows.is_new, TOP - places
+    factors = LIKENESSES if model.spec.similarity and (~is_warm).sum() >= ENOUGH else LIKENESSES[:1]
+    found: list[tuple[float, Newcomers]] = []
+    for likeness in factors:
+        reads.spec = replace(reads.spec, newcomer_likeness=likeness)
+        with torch.inference_mode():
+            as_new = reads.item_vectors(domain.name, unknown)  # (n_items + 1, S)
+        contest = Contest(best_trained, rows.best(as_new, new), rows.own(as_trained, as_new), rows.is_new, kept)
+        alone = float(ndcg(1 + contest.trained_above(0 * slope)[is_warm], TOP).mean())
+        delta = _delta(contest, slope, (1 - loss) * alone)
+        ranks = contest.ranks(delta * slope)
+        warm = float(ndcg(ranks[is_warm], TOP).mean())
+        cold, shown = (
+            float(figure(ranks[~is_warm], TOP).mean()) if not is_warm.all() else None for figure in (ndcg, hit_rate)
+        )
+        told = Newcomers(delta, alone, warm, cold, int(is_warm.sum()), int((~is_warm).sum()), likeness)
+        found.append((shown or 0.0, told))
+    _, told = max(found, key=lambda one: (one[0], -one[1].likeness))
+    reads.spec = replace(reads.spec, newcomer_likeness=told.likeness, kept_places=kept)
     assert reads.items.newcomer is not None
-    reads.items.newcomer += delta * direction.to(reads.items.newcomer.device)
-    ranks = contest.ranks(delta * slope)
-    cold = float(ndcg(ranks[~is_warm], TOP).mean()) if not is_warm.all() else None
-    return reads, Newcomers(delta, alone, warm(delta), cold, int(is_warm.sum()), int((~is_warm).sum()))
+    reads.items.newcomer += told.delta * direction.to(reads.items.newcomer.device)
+    return reads, told
 
 
-@dataclass(frozen=True)
-class _Contest:
-    """The best trained and the best new items of every row; a constant for all new items changes no order in either.
-
-    Attributes:
-        trained, new: float [n, TOP], scores, best first; seen items and the wanted one left out.
-        own: float [n], of the wanted item.
-        is_new: bool [n], it is one.
-    """
-
-    trained: Array
-    new: Array
-    own: Array
-    is_new: Array
-
-    def trained_above(self, raised: Array) -> Array:
-        """int [n]: trained items that beat the wanted one (a tie does) when new ones are `raised` [n]; at most TOP."""
-        own = self.own + np.where(self.is_new, raised, 0.0)
-        return (self.trained >= own[:, None]).sum(1)
-
-    def ranks(self, raised: Array) -> Array:
-        """int [n]: exact up to TOP, larger below."""
-        new = self.new + np.where(self.is_new, 0.0, raised)[:, None]
-        return 1 + self.trained_above(raised) + (new >= self.own[:, None]).sum(1)
-
-
-def _contest(
-    states: Tensor, as_trained: Tensor, as_new: Tensor, new: Array, trained: Array, wanted: Array, seen: list[Array]
-) -> tuple[Array, Array, Array, Array]:
-    """The columns of `_Contest` for a block of rows."""
-    usual, fresh = (states @ as_trained.T).cpu().numpy(), (states @ as_new.T).cpu().numpy()
-    every = np.arange(len(wanted))
-    is_new = ~trained[wanted]
-    own = np.where(is_new, fresh[every, wanted], usual[every, wanted])
-    usual[:, ~trained] = -np.inf
-    for scores in (usual, fresh):
-        scores[every, wanted] = -np.inf
-        for row, items in enumerate(seen):
-            scores[row, items] = -np.inf
-    return _best(usual), _best(fresh[:, new]), own, is_new
-
-
-def _best(scores: Array) -> Array:
-    """float [n, TOP], best first, -inf where fewer are left."""
-    short = max(0, TOP - scores.shape[1])
-    scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
-    return -np.sort(-np.partition(scores, -TOP, axis=1)[:, -TOP:], axis=1)
+def _delta(contest: Contest, slope: Any, floor: float) -> float:
+    """The largest δ that leaves trained items a mean NDCG@10 of `floor`."""
+    is_warm = ~contest.is_new
+    return _largest(lambda value: float(ndcg(contest.ranks(value * slope)[is_warm], TOP).mean()) >= floor)
 
 
 def _largest(holds: Callable[[float], bool]) -> float:

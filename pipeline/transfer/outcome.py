@@ -14,13 +14,20 @@ from pipeline.evaluation.report import STYLE
 from pipeline.evaluation.statistics import Estimate, bootstrap
 from pipeline.simulation.chart import Line, chart
 from pipeline.training.randomness import generator
-from pipeline.transfer.experiment import LONG, ORACLE, ZERO_SHOT, Outcome, pick
+from pipeline.transfer.experiment import FUSED, LONG, ORACLE, ZERO_SHOT, Outcome, pick
 from pipeline.transfer.params import SCRATCH
 
 PICKED = "picked by validation"
 RESAMPLES, CONFIDENCE = 1000, 0.95
 # arms of the plot: class of the style, and the colour's name
-DRAWN = {SCRATCH: ("popularity", "grey"), ZERO_SHOT: ("oracle", "amber"), PICKED: ("served", "blue")}
+DRAWN = {
+    SCRATCH: ("popularity", "grey"),
+    "EASE": ("simple", "dashed"),
+    ZERO_SHOT: ("oracle", "amber"),
+    "multi-task": ("tasks", "green"),
+    FUSED: ("fused", "red"),
+    PICKED: ("served", "blue"),
+}
 PALETTE = """
 figure { margin: 1rem 0 1rem 1.5rem; max-width: 34rem; } figure svg { width: 100%; height: auto; overflow: visible; }
 svg text { font-size: 11px; fill: var(--soft); } svg .rule { stroke: var(--line); }
@@ -28,6 +35,9 @@ svg .line { fill: none; stroke-width: 2; } svg .interval { stroke-width: 1.5; }
 svg .popularity * { stroke: var(--baseline); } svg .popularity circle { fill: var(--baseline); }
 svg .served * { stroke: var(--ours); } svg .served circle { fill: var(--ours); }
 svg .oracle * { stroke: var(--oracle); } svg .oracle circle { fill: var(--oracle); }
+svg .simple * { stroke: var(--baseline); stroke-dasharray: 4 3; } svg .simple circle { fill: var(--baseline); }
+svg .tasks * { stroke: var(--good); } svg .tasks circle { fill: var(--good); }
+svg .fused * { stroke: var(--bad); } svg .fused circle { fill: var(--bad); }
 td, th { vertical-align: top; } .scroll { overflow-x: auto; }
 """
 Row = dict[str, Any]
@@ -93,12 +103,13 @@ def sentence(outcomes: Sequence[Outcome], rows: Sequence[Row], share: float) -> 
     return f"{share:.0%} of the users: validation picks {chosen}; over scratch {bounds}: {words}"
 
 
-def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> str:
+def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row], states: str) -> str:
     """The table and the plot as one HTML page without scripts or other files.
 
     Args:
         outcomes: of `with_picked`.
         rows: their `table`.
+        states: HTML, of `pipeline.transfer.states.states_table`.
     """
     shares = sorted({row["share"] for row in rows})
     said = "".join(f"<li>{escape(sentence(outcomes, rows, share))}</li>" for share in shares)
@@ -120,7 +131,9 @@ def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> str:
         "<p class='soft'>NDCG@10 on test users, every item ranked, seen ones masked; below it the gain over scratch at "
         f"equal steps. {CONFIDENCE:.0%} bootstraps over users, paired.</p>\n"
         f'<div class="scroll"><table><thead><tr><th>share</th><th>arm</th>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>\n</body>\n</html>\n"
+        f"<tbody>{''.join(body)}</tbody></table></div>\n"
+        "<h2>Known and new</h2>\n<p class='soft'>Users and items without training interactions are new; a new user's "
+        f'earlier interactions are read, not trained on.</p>\n<div class="scroll">{states}</div>\n</body>\n</html>\n'
     )
 
 

@@ -7,7 +7,8 @@ from the last to the first, and the embeddings that all domains share.
 * `discriminative`: a part of depth d at `decay ** d` (ULMFiT, arXiv 1801.06146, §3.2);
 * `head`: the target's own tables and the last norm, nothing else;
 * `gradual`: from the top down, one depth more at a time, everything by half of the steps (ULMFiT, §3.3);
-* `adapters`: as `head`, and low-rank updates of the Transformer's matrices (pipeline/transfer/adapters.py).
+* `adapters`: as `head`, and low-rank updates of the Transformer's matrices (pipeline/transfer/adapters.py);
+* `anil`: as `whole`, and a state of each user's own, adapted in closed form (pipeline/models/user_state.py).
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Strategy = Literal["whole", "discriminative", "head", "gradual", "adapters"]
+Strategy = Literal["whole", "discriminative", "head", "gradual", "adapters", "anil"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 OWN = ("items.ids.", "profile.domains.")
-TOP = ("trunk.last_norm.", "trunk.recency.", "trunk.decision.")
+TOP = ("trunk.last_norm.", "trunk.recency.", "trunk.user.", "trunk.decision.")
 BLOCK = re.compile(r"trunk\.blocks\.(\d+)\.")
 UNFROZEN_BY = 0.5  # of all steps: from there on `gradual` trains everything
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pipeline.compression.served_model import ServedModel
+from pipeline.evaluation.kept_places import lifted
 from pipeline.evaluation.metrics import ndcg
-from pipeline.evaluation.ranking import rank_holdout
+from pipeline.evaluation.ranking import best_unseen, rank_holdout
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.scoring import ModelScorer
 from pipeline.training.weights import load_model, weights_hash
@@ -67,6 +68,19 @@ def test_new_items_gain_and_the_others_lose_no_more_than_was_agreed(uncalibrated
     assert cold > before[1]
 
 
+def test_kept_places_show_more_new_items_for_the_same_loss(uncalibrated, with_new):
+    anywhere, _ = calibrated(uncalibrated, with_new, 0.1, 5000, 7)
+    model, found = calibrated(uncalibrated, with_new, 0.1, 5000, 7, places=3)
+    assert model.spec.kept_places == 7
+    assert found.warm >= 0.9 * found.warm_alone
+    holdout, n = with_new.data.holdout("validation"), with_new.data.n_items
+    top = rank_holdout(ModelScorer(model, with_new), holdout, n, top=10).top
+    is_new = ~with_new.catalogue.trained.numpy()
+    assert not is_new[top[:, :7]].any()
+    usual = rank_holdout(ModelScorer(anywhere, with_new), holdout, n, top=10).top
+    assert is_new[top[:, 7:]].mean() > is_new[usual[:, 7:]].mean()
+
+
 def test_the_model_that_was_given_stays_as_it_is(uncalibrated, with_new):
     before = weights_hash(uncalibrated)
     model, _ = calibrated(uncalibrated, with_new, 0.1, 5000, 7)
@@ -109,3 +123,18 @@ def test_the_served_model_reads_a_listed_item_as_the_catalogue_reads_one(chain, 
     text = domain.catalogue.content["text"][1:].numpy()
     found = served.encode_items(text, domain.data.item_attributes[1:], features, {})
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_served_model_keeps_the_same_places(chain, data):
+    served = ServedModel(chain.folder("models/served"))
+    popularity = served.catalogue.popularity.copy()
+    popularity[::2] = 0  # as if nobody had taken these
+    served._grown, served.kept_places = replace(served.catalogue, popularity=popularity), 4
+    holdout = data.holdout("test")
+    seen, users = [holdout.history(row)[0].tolist() for row in range(20)], holdout.user_index[:20]
+    asked = (seen, data.profile_features[users], [data.user_attributes[user] for user in users])
+    items, _ = served.recommend(*asked, seen, 8)
+    assert not served.is_new[items[:, :4]].any()
+    assert served.is_new[items[:, 4:]].any()
+    assert items.tolist() == best_unseen(lifted(served.scores(*asked), served.is_new, seen, 4), seen, 8).tolist()
+    assert served.golden_ok()

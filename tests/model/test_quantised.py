@@ -120,6 +120,11 @@ def test_bytes_that_change_the_answers_are_refused(chain, tmp_path, monkeypatch)
         chain.copy_to(tmp_path).run("prune", rows="int8", recovery_epochs=0)
 
 
+def test_codes_of_items_that_have_none_are_refused(chain, tmp_path):
+    with pytest.raises(BadConfiguration, match=r"not codes alone; set distill\.table to codes"):
+        chain.copy_to(tmp_path).run("prune", rows="codes", recovery_epochs=0)
+
+
 def test_an_operator_that_onnx_does_not_know_is_named():
     class Odd(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

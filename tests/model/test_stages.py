@@ -21,6 +21,7 @@ FILES = {
     "data/synthetic": set(),  # switched off, as in params.yaml
     "reports/augmentation": {"augment.json"},
     "models/teacher": {"model.safetensors", "model.json", "history.jsonl"},
+    "reports/transfer": {"transfer.json", "report.html"},
     "models/student": {"model.safetensors", "model.json", "history.jsonl"},
     "reports/distillation": {"distill.json", "report.html", "per_user.parquet"},
     "models/served": {
@@ -241,6 +242,26 @@ def test_a_domain_with_one_item_and_users_with_one_interaction(bad):
     assert found["served"]["masked"]["ndcg10"]["n"] == 0  # nobody can be tested, everybody trains
     assert "no test users" in chain.summaries["evaluate"].found
     assert "no validation rows" in chain.summaries["transfer"].found
+
+
+def test_a_target_that_shares_nothing_with_any_source_is_trained_from_scratch(bad):
+    chain = bad({"a": ["source"], "t": ["target"]})
+    chain.run("pretrain")
+    chain.run("augment")
+    vectors, items, users = (
+        chain.root / "vectors/t/text.npy",
+        chain.root / "training/t/items.parquet",
+        chain.root / "training/t/users.parquet",
+    )
+    own = pl.col("attributes").list.eval("own-" + pl.element())
+    for table in (items, users):
+        pl.read_parquet(table).with_columns(own).write_parquet(table)
+    assert "shares nothing" not in chain.run("transfer", epochs=1).found  # texts are still in common
+    np.save(vectors, np.zeros_like(np.load(vectors)))
+    said = "t shares nothing with a, no content vector, no attribute of an item or a user: trained from scratch"
+    assert said in chain.run("transfer", epochs=1).found
+    assert json.loads((chain.folder("models/teacher") / "model.json").read_text())["arm"] == "scratch"
+    assert said in (chain.folder("reports/transfer") / "report.html").read_text()
 
 
 def test_items_without_any_text(bad):

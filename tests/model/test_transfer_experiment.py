@@ -14,14 +14,16 @@ from pipeline.augmentation.parts import ALL, parts_of
 from pipeline.cli import app
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration
-from pipeline.transfer.experiment import LONG, ZERO_SHOT, Experiment, pick
+from pipeline.registry.mlflow_rest import MlflowRest
+from pipeline.transfer.experiment import FUSED, LONG, VOICES, ZERO_SHOT, Experiment, pick, supports_of
 from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
 from pipeline.transfer.params import TransferParams
-from pipeline.transfer.parts import NEW_ITEMS, with_states
+from pipeline.transfer.parts import NEW_ITEMS, STATES, with_states
+from pipeline.transfer.states import states_of, states_table
 from pipeline.transfer.thinning import few_users, without_items
 
 GIVEN = {"seed": 7, "epochs": 1, "learning_rate": 0.003, "batch_users": 32}
-ARMS = ("scratch", LONG, "whole", "replay")
+ARMS = ("scratch", LONG, "whole", "replay", "multi-task", FUSED)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,9 @@ def test_every_arm_is_judged_on_the_same_test_users(outcomes, data):
     assert {*ARMS, ZERO_SHOT, "popularity", "item-kNN", "EASE", "content-kNN"} <= arms
     counts = {(one["arm"], len(one["parts"][ALL])) for one in outcomes}
     assert {count for _, count in counts} == {len(data.holdout("test"))}
-    equal = {(one["share"], one["steps"]) for one in outcomes if one["arm"] in ("scratch", "whole", "replay")}
+    equal = {
+        (one["share"], one["steps"]) for one in outcomes if one["arm"] in ("scratch", "whole", "replay", "multi-task")
+    }
     assert len(equal) == 2  # one number for each share
     assert all(one["steps"] > dict(equal)[one["share"]] for one in outcomes if one["arm"] == LONG)
 
@@ -97,6 +101,17 @@ def test_validation_picks_and_a_tie_goes_to_the_control():
 
     assert pick([arm("whole", 0.2), arm("scratch", 0.2), arm(LONG, 0.9), arm(ZERO_SHOT, 0.9)])["arm"] == "scratch"
     assert pick([arm("scratch", 0.2), arm("head", 0.21)])["arm"] == "head"
+    assert pick([arm("scratch", 0.2), arm(FUSED, None)])["arm"] == "scratch"
+
+
+def test_fused_tells_the_weights_of_its_voices_by_the_length_of_the_history(outcomes):
+    fused = [one for one in outcomes if one["arm"] == FUSED]
+    assert len(fused) == 2
+    for one in fused:
+        assert list(one["weights"]) == ["0+", "1+", "3+", "8+"]
+        for row in one["weights"].values():
+            assert row.keys() == set(VOICES)
+            assert sum(row.values()) == pytest.approx(1)
 
 
 def test_the_table_has_gains_and_the_page_says_what_they_mean(outcomes):
@@ -106,7 +121,7 @@ def test_the_table_has_gains_and_the_page_says_what_they_mean(outcomes):
     assert {row["share"] for row in picked} == {0.5, 1.0}
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
     assert not any("gain_pct" in row for row in rows if row["arm"] == "scratch")
-    text = page("t", told, rows)
+    text = page("t", told, rows, states_table(told, PICKED))
     assert "<svg" in text and "users with 5 interactions" in text and "<script" not in text
     words = sentence(told, rows, 1.0)
     assert words.startswith("100% of the users: validation picks ")
@@ -144,12 +159,62 @@ def test_new_users_and_new_items_are_parts_of_their_own(chain, tmp_path):
     nobody = np.zeros(thin.n_items + 1, dtype=bool)
     parts = [part for part in parts_of(thin, "test", nobody, 100, 0) if part.name == ALL]
     figures = {ALL: np.arange(len(parts[0].rows)) / 1000}
-    found = with_states(figures, parts)
+    found = with_states(figures, parts, thin)
     assert {len(found[NEW_ITEMS]) + len(found["trained items"])} == {len(figures[ALL])}
     of_new = parts[0].holdout.item_slice == "cold"
-    assert found[NEW_ITEMS].tolist() == found["known users, new items"].tolist() == figures[ALL][of_new].tolist()
-    assert not any(name.startswith("new users") for name in found)  # everybody has a history here
-    cut = replace(parts[0], holdout=replace(parts[0].holdout, history_offsets=np.zeros(len(of_new) + 1, np.int64)))
-    states = with_states(figures, [cut])
+    assert found[NEW_ITEMS].tolist() == figures[ALL][of_new].tolist()
+    trains = np.diff(thin.offsets)[parts[0].holdout.user_index] > 0
+    assert found["known users, new items"].tolist() == figures[ALL][of_new & trains].tolist()
+    nothing = np.zeros_like(thin.offsets)
+    states = with_states(figures, parts, replace(thin, sequences=replace(thin.sequences, offsets=nothing)))
     assert states["new users, new items"].tolist() == figures[ALL][of_new].tolist()
     assert states["new users, known items"].tolist() == figures[ALL][~of_new].tolist()
+
+
+def test_every_state_has_a_count_or_a_reason(outcomes):
+    def reasons(*counts):
+        parts = {name: [0.5] * n for name, n in zip(STATES, counts, strict=True) if n}
+        found = states_of([{"seed": 1, "parts": parts}])
+        assert [state.n for state in found] == list(counts)
+        return [state.reason for state in found]
+
+    items, users = "every item that a test user took has training interactions", "every test user has training"
+    assert reasons(3, 0, 2, 0) == ["", items, "", items]
+    assert [reason[: len(users)] for reason in reasons(3, 2, 0, 0)] == ["", "", users, users]
+    assert reasons(3, 2, 1, 0)[3] == "there are such users and such items, and none of these users took one"
+    assert reasons(0, 0, 0, 3)[0] == "no test user has a training interaction"
+    assert reasons(0, 2, 0, 3)[0] == "no item that a test user took has a training interaction"
+    text = states_table(with_picked(outcomes), PICKED)
+    assert text.count("<tr>") == 1 + 2 * len(STATES)
+    assert users in text  # at a share of 1; half of them are new at a share of 0.5
+    assert "<th>new users, known items</th><td>" in text
+
+
+def test_a_support_set_longer_than_every_history_is_left_out_and_none_at_all_is_refused(experiment, tmp_path, caplog):
+    data = load_domain(experiment.inputs["data/training"], "t")
+    longest = int(data.holdout("test").history_lengths.max())
+    told = f"the longest history of a test user of t has {longest} interactions"
+    assert supports_of((0, longest), data) == [0, longest]
+    assert not caplog.messages
+    assert supports_of((5, 400, 500), data) == [5]
+    assert caplog.messages == [f"support sets of 400, 500 are left out: {told}"]
+    with pytest.raises(BadConfiguration, match=f"support sets of 400 are asked for, and {told}; name shorter ones"):
+        replace(experiment, out=tmp_path, supports=(400,)).run((1.0,), (1,))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_suggestion_orders_backbones_and_arms_and_trains_nothing(chain, tmp_path, monkeypatch):
+    for name, folder in (("training", chain.root / "training"), ("item_vectors", chain.root / "vectors")):
+        shutil.copytree(folder, tmp_path / "data" / name)
+    shutil.copytree(chain.folder("models/backbone"), tmp_path / "models/backbone")
+    monkeypatch.setattr(MlflowRest, "experiment", lambda self, name: "1")
+    monkeypatch.setattr(MlflowRest, "runs", lambda self, experiment, query: [])
+    asked = ["experiment", "suggest", "--target", "t", "--root", str(tmp_path)]
+    told = CliRunner().invoke(app, [*asked, "--arms", "head,whole"])
+    assert told.exit_code == 0, told.output
+    head, _, *rows = told.output.splitlines()
+    assert head == "0 arms of earlier runs"
+    assert [row.split(",")[0].split()[-1] for row in rows] == ["head", "whole"]
+    assert all("a+b" in row and "by LogME alone" in row for row in rows)
+    with pytest.raises(BadConfiguration, match="none-such is not there"):
+        CliRunner().invoke(app, [*asked, "--backbone", "none-such"], catch_exceptions=False)

@@ -54,15 +54,19 @@ def test_iris_is_learned_from_a_forest():
     assert (guessed == y_test).mean() >= 0.96
 
 
-def test_alike_items_share_codes_and_every_code_is_used():
-    vectors = torch.cat(
-        [torch.randn(1, 6, generator=torch.manual_seed(g)) + 0.01 * torch.randn(50, 6) for g in range(4)]
-    )
-    codes = codes_of(vectors, parts=3, codes=4)
-    assert (codes.dtype, codes.shape) == (torch.uint8, (200, 3))
-    assert all(torch.bincount(column.long()).tolist() == [50] * 4 for column in codes.T)
-    assert len(torch.unique(codes[:50, 0])) == 1
-    assert torch.equal(codes_of(vectors[:1], 3, 4), torch.zeros(1, 3, dtype=torch.uint8))
+def test_alike_items_share_codes_and_pieces_are_the_vectors_in_short():
+    draws = torch.manual_seed(0)
+    centres = torch.randn(4, 6, generator=draws)
+    vectors = torch.cat([centre + 0.01 * torch.randn(50, 6, generator=draws) for centre in centres])
+    codes, pieces = codes_of(vectors, parts=3, codes=4, width=6)
+    assert (codes.dtype, codes.shape, pieces.shape) == (torch.uint8, (200, 3), (3, 4, 2))
+    again = pieces[torch.arange(3), codes.long()].flatten(1)
+    distances, wanted = (torch.cdist(rows, rows) for rows in (again, vectors))
+    assert (distances - wanted).abs().max() < 0.2  # of a few units
+    assert len(torch.unique(codes[:50], dim=0)) == 1
+    codes, pieces = codes_of(vectors[:1], 3, 4, 12)
+    assert not codes.any()
+    assert not pieces.any()
 
 
 @pytest.mark.parametrize(("kind", "width", "columns"), [("int8", 7, 7), ("int4", 7, 4), ("int4", 8, 4)])

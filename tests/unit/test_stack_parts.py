@@ -132,6 +132,33 @@ def test_replaced_servers_are_not_ours(settings: Settings) -> None:
     assert names(airflow_api_url="http://elsewhere") == {"postgres", "mlflow"}
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"database_url": "postgresql://u@elsewhere/x"},
+        {"mlflow_tracking_uri": "http://elsewhere"},
+        {"online_store_url": "redis://elsewhere"},
+        {"docker_network": "mine"},
+        {"host": "10.0.0.7"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_containers_do_without_a_network_where_every_server_is_the_stacks_own(
+    settings: Settings, elsewhere: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def have_a_door(**changes: str) -> bool:
+        chosen = settings.model_copy(update={"runtime": "docker", **changes})
+        started = "mlflow-door" in {service.name for service in services(chosen)}
+        assert started == ("WARMSTART_MLFLOW_DOOR" in task_environment(chosen))
+        return started
+
+    assert have_a_door()
+    assert not have_a_door(runtime="process")
+    assert not have_a_door(**elsewhere)
+    monkeypatch.setenv("OPENLINEAGE_URL", "http://elsewhere")
+    assert not have_a_door()
+
+
 def test_airflow_is_told_everything_that_follows_from_the_port(settings: Settings) -> None:
     environment = airflow_environment(settings, AirflowKeys.new())
     base = f"http://127.0.0.1:{settings.airflow_port}"

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,13 +84,14 @@ class Bench:
         """Make `script` what `python -m pipeline` runs in the workspace."""
         (self.workspace / "pipeline" / "__main__.py").write_text(script)
 
-    def stage(self, address: str = "pretrain", **meta: Any) -> Any:
+    def stage(self, address: str = "pretrain", execution_timeout: timedelta | None = None, **meta: Any) -> Any:
         """The operator of a stage."""
         from pipeline.orchestration.stage import StageOperator
 
         return StageOperator(
-            task_id=address, stage=address, reads=["data/training"], meta={**META, **meta}, docker_conn_id=None
-        )
+            task_id=address, stage=address, reads=["data/training"], meta={**META, **meta}, docker_conn_id=None,
+            execution_timeout=execution_timeout,
+        )  # fmt: skip
 
     def context(self, attempt: int = 1, task: str = "pretrain") -> dict[str, Any]:
         """What Airflow gives a task."""
@@ -144,6 +149,22 @@ def bench(client, tmp_path, monkeypatch) -> Iterator[Bench]:
     yield made
     for container in made.containers():
         end(client, container["Id"])
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[None]:
+    """A process that is ended at the end."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens on a TCP port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def lock_input(bench: Bench, md5: str) -> None:

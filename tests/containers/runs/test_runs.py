@@ -78,6 +78,7 @@ def test_nothing_that_a_stage_writes_belongs_to_root(docker_night, in_containers
 def test_a_killed_workers_container_is_adopted_and_ended_when_its_task_is_cleared_or_failed(engine, docker_night):
     run_id = docker_night.trigger(targets=["harbour"], overrides=LONG)
     container = await_container(engine, docker_night, run_id, "pretrain")
+    assert engine.inspect_container(container)["HostConfig"]["NetworkMode"] == "none"
     kill_worker(docker_night, run_id, "pretrain")
     wait_until(lambda: docker_night.task_state(run_id, "pretrain") == "up_for_retry", "the loss of the worker")
     wait_until(lambda: "Reconnecting" in log_of(docker_night, run_id, "pretrain", 2), "the adoption")

@@ -1,0 +1,62 @@
+"""Export of a model whose items are codes and nothing else: the catalogue stays in codes, a few bytes an item.
+
+Nothing is rounded that training has not seen, but the pieces to half floats, and items outside of training, whose
+vectors are made of what they are: they get the nearest pieces.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.compression.fixed_rows import FixedRows
+from pipeline.compression.item_codes import nearest
+from pipeline.exit_codes import BadConfiguration
+from pipeline.models.item_table import CodedRows
+from pipeline.models.recommender import SequentialRecommender
+from pipeline.training.domains import Domain
+
+
+class CodedGraph(FixedRows):
+    """A catalogue in product-quantised codes.
+
+    Attributes:
+        codes: uint8 [m + 1, P].
+        pieces: float16 [P, codes, D / P].
+    """
+
+    codes: Tensor
+    pieces: Tensor
+
+    def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int) -> None:
+        """Raises:
+        BadConfiguration: the model's items are more than codes.
+        """
+        super().__init__(model, domain, top_k)
+        table = model.items.ids
+        if not isinstance(table, CodedRows) or not model.spec.id_alone or model.items.up is not None:
+            raise BadConfiguration(
+                "prune.rows is codes, and this model's items are not codes alone; set distill.table to codes, "
+                "distill.id_alone to true and distill.id_width to distill.width, or choose other rows"
+            )
+        first = model.items.first_row[domain.name]
+        codes = table.codes[first : first + len(self.vectors)].cpu().clone()
+        pieces = table.weight.detach().cpu()
+        others = torch.nonzero(~domain.catalogue.trained).flatten().cpu()  # padding among them
+        for part, columns in enumerate(self.vectors[others].cpu().split(pieces.shape[2], dim=1)):
+            codes[others, part] = nearest(columns, pieces[part]).to(torch.uint8)
+        self.register_buffer("codes", codes)
+        self.register_buffer("pieces", pieces.half())
+        self.vectors.copy_(self.unpacked(*self.constants.values()))
+
+    @property
+    def constants(self) -> dict[str, Tensor]:
+        """The catalogue of the export."""
+        return {"codes": self.codes, "pieces": self.pieces}
+
+    def unpacked(self, *constants: Tensor) -> Tensor:
+        """See `FixedRows.unpacked`."""
+        codes, pieces = constants
+        n_parts, n_codes, _ = self.pieces.shape
+        places = codes.long() + torch.arange(n_parts) * n_codes  # (m + 1, P)
+        return torch.nn.functional.embedding(places, pieces.flatten(0, 1)).float().flatten(1)
