@@ -83,7 +83,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
 
     Raises:
         BadConfiguration: no domain is a source, the heads do not divide the width or are of odd width with
-            rotary positions, the loss became NaN, or the backbone to continue from is gone or of another shape.
+            rotary positions, episodes are asked for with times or events, the loss became NaN, or the backbone to
+            continue from is gone or of another shape.
         DataBrokeContract: the sources have no training interaction at all.
     """
     import torch
@@ -129,6 +130,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         raise BadConfiguration(
             f"pretrain.positions is rotary, which turns pairs of coordinates, and a head is {head_width} wide; choose "
             "pretrain.width and pretrain.heads so that it is even"
+        )
+    if params.meta != "none" and (params.relative_time or params.events):
+        raise BadConfiguration(
+            f"pretrain.meta is {params.meta}, whose tasks come without times and events; set it to none, or set "
+            "pretrain.relative_time and pretrain.events to false"
         )
     device = make_deterministic(job.threads, params.width)
     kinds = modalities(vectors)
