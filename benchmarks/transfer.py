@@ -11,7 +11,8 @@
 users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth;
 `share_of_observer`: by that of an ideal observer who has to infer tastes and count popularity (benchmarks/observer.py).
 `meta.k5_gain_pct`: NDCG@10 of `anil` over `whole` at equal steps, a user's mean over the seeds, all of harbour's users
-(`meta10`: 10 %); `kept`: how often validation kept the user states.
+(`meta10`: 10 %); `kept`: how often validation kept the user states. `reptile10.k5_gain_pct`: `whole` on 10 % of the
+users, from a backbone of 8 epochs and 3 by episodes of Reptile over one of 11 epochs, `…_over_plain_pct` of 8.
 `cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
 `warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
 `…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
@@ -101,7 +102,9 @@ DONE = "done"
 def main() -> None:
     """Run what is not done yet, and write the figures of what is there."""
     words = argparse.ArgumentParser(description="Transfer, and items new to everyone.")
-    words.add_argument("--only", nargs="*", help="parts: world-1 …, meta-1 …, beauty, world.cold, beauty.cold")
+    words.add_argument(
+        "--only", nargs="*", help="parts: world-1 …, meta-1 …, reptile-1 …, beauty, world.cold, beauty.cold"
+    )
     words.add_argument("--again", action="store_true", help="forget what is there")
     asked = words.parse_args()
     logging.basicConfig(level="WARNING")
@@ -117,6 +120,7 @@ def main() -> None:
     parts |= {"selector": lambda: selector(kept / "selector", raw)}
     parts |= {"world.cold": lambda: world_cold(kept / "world.cold")}
     parts |= {f"meta-{seed}": lambda seed=seed: meta(kept / f"world-{seed}", seed) for seed in WORLDS}
+    parts |= {f"reptile-{seed}": lambda seed=seed: reptile(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
     for name, run in parts.items():
         if (asked.only and name not in asked.only) or (kept / f"{name}.json").exists():
@@ -183,6 +187,18 @@ def meta(root: Path, seed: int) -> list[Outcome]:
     shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
     prepare(root, shops, seed, {"epochs": 8})
     return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "meta", ("whole", "anil"), SEEDS)
+
+
+def reptile(root: Path, seed: int) -> list[Outcome]:
+    """The small target with 10 % of its users from a start that was learned, and from one trained for as long."""
+    shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
+    prepare(root, shops, seed, {"epochs": 8})
+    found = []
+    for name, changed in (("reptile", {"epochs": 8, "meta": "reptile", "meta_epochs": 3}), ("longer", {"epochs": 11})):
+        train_backbone(root, seed, changed, name)
+        whole = experiment(root, "harbour", seed, (0.1,), {}, 5000, f"arms-{name}", ("whole",), SEEDS, name)
+        found += [one | {"arm": name} for one in whole if one["arm"] == "whole"]
+    return found
 
 
 def beauty(root: Path, raw: Path) -> list[Outcome]:
@@ -332,9 +348,9 @@ def prepare(root: Path, shops: Mapping[str, Shop], seed: int, changed: Mapping[s
     train_backbone(root, seed, changed)
 
 
-def train_backbone(root: Path, seed: int, changed: Mapping[str, Any]) -> None:
+def train_backbone(root: Path, seed: int, changed: Mapping[str, Any], name: str = "backbone") -> None:
     """Pretrain under `root`, once."""
-    out = root / "backbone"
+    out = root / name
     if (out / DONE).exists():
         return
     shutil.rmtree(out, ignore_errors=True)
@@ -355,10 +371,11 @@ def experiment(
     folder: str = "arms",
     arms: Sequence[str] = WAYS,
     seeds: Sequence[int] = (),
+    backbone: str = "backbone",
 ) -> list[Outcome]:
     """Arms and shares of one target, by the seed of its data or several."""
     inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
-    inputs["models/backbone"] = root / "backbone"
+    inputs["models/backbone"] = root / backbone
     given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "seed": seed, **changed}
     params = TransferParams.model_validate(given)
     return Experiment(inputs, target, params, root / folder / target, arms, limit).run(shares, seeds or [seed])
@@ -398,6 +415,7 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
         rows.append(("selector.rank_corr", float(np.mean(list(by_target.values()))), ""))
         rows += [(f"selector.rank_corr {target}", value, "") for target, value in by_target.items()]
     rows += meta_gains([found for key, found in done.items() if key.startswith("meta-")])
+    rows += reptile_gains(done)
     for name in ("world", "beauty"):
         found = done.get(f"{name}.cold")
         if not found:
@@ -427,6 +445,20 @@ def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
             rows += intervals(f"{name}.k{k}_gain_pct", ours, theirs)
         kept = [one["user_states"] > 0 for world in here for one in world if one["arm"] == "anil"]
         rows += [(f"{name}.kept", f"{sum(kept)} of {len(kept)}", "")] if kept else []
+    return rows
+
+
+def reptile_gains(done: Mapping[str, Any]) -> list[Figure]:
+    """A learned start over one trained for as long, and over one without the episodes."""
+    learned = [found for key, found in done.items() if key.startswith("reptile-")]
+    plain = [[one for one in found if one["share"] == 0.1] for key, found in done.items() if key.startswith("meta-")]
+    rows: list[Figure] = []
+    for k in SUPPORTS:
+        part = f"users with {k} interactions"
+        ours = over_seeds(learned, "reptile", part)
+        rows += intervals(f"reptile10.k{k}_gain_pct", ours, over_seeds(learned, "longer", part))
+        if len(plain) == len(learned):
+            rows += intervals(f"reptile10.k{k}_over_plain_pct", ours, over_seeds(plain, "whole", part))
     return rows
 
 

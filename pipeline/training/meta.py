@@ -8,8 +8,9 @@ its batches one after the other. From weights θ
 * `fomaml` descends the gradient of all batches but the last (the support) at a rate α, and gives the optimiser, at θ,
   the gradient that the last one (the query) has there (Finn et al., arXiv 1703.03400, the first-order approximation).
 
-What is learned is not to be judged where it stands, but after some steps on something new: validation on the sources
-says nothing of it and falls, so the last weights are kept.
+The items of an episode are read without their ID vectors, as those of a new domain are. What is learned is not to be
+judged where it stands, but after some steps on something new: validation on the sources says nothing of it and falls,
+so the last weights are kept.
 """
 
 from __future__ import annotations
@@ -121,7 +122,10 @@ def learn_start(
     log.info(
         "%s: %d tasks of %d domains, episodes of %d batches", plan.name, len(tasks), len(domains), params.meta_steps
     )
-    return MetaTraining(model, tasks, loss, plan, scratch, params).run()
+    usual, model.items.id_dropout = model.items.id_dropout, params.meta_id_dropout
+    rows = MetaTraining(model, tasks, loss, plan, scratch, params).run()
+    model.items.id_dropout = usual
+    return rows
 
 
 def counted_on(history: Sequence[dict[str, Any]], more: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,11 +19,15 @@ class MetaParams(LossParams):
     )
     meta_epochs: int = Field(default=3, ge=1, description="passes by episodes")
     meta_learning_rate: float = Field(default=0.001, gt=0, description="of AdamW, in the outer steps")
-    meta_steps: int = Field(default=2, ge=2, description="batches of an episode; of fomaml the last one is the query")
+    meta_steps: int = Field(default=4, ge=2, description="batches of an episode; of fomaml the last one is the query")
     meta_groups: int = Field(default=4, ge=1, description="groups of like users of a domain, each a task")
     meta_inner_rate: float = Field(default=1.0, gt=0, description="of fomaml's descent on the support batches")
     meta_outer_rate: float = Field(
         default=0.5, gt=0, le=1, description="share of the way of an episode that reptile goes"
+    )
+
+    meta_id_dropout: float = Field(
+        default=1.0, ge=0, le=1, description="of the episodes; 1: the items are as those of a new domain, without IDs"
     )
 
     def meta_plan(self, name: str, temperature: float) -> Plan:

@@ -20,7 +20,7 @@ from pipeline.training.randomness import make_deterministic
 from pipeline.training.weights import load_model, weights_hash
 from tests.model.test_resume import PROGRAM, fresh, start, steps_done, weights  # noqa: F401
 
-SHORT = {"epochs": 1, "meta_epochs": 2, "meta_groups": 2}
+SHORT = {"epochs": 1, "meta_epochs": 2, "meta_groups": 2, "meta_steps": 2}
 
 
 @pytest.fixture
