@@ -1,8 +1,8 @@
 """`make bench-transfer`: does what was learned elsewhere help, how is it best brought, and what of new items?
 
 * `world`: three worlds (`world:small`), target harbour with 10 % and with all of its users, sources metro and valley;
-* `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources sports2014 and 8,000 users of games2018, who are no
-  users of a target; `scientific`: scientific2018 with all of its users, the same backbone;
+* `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources sports2014 and 8,000 users of games2018, none a
+  user of a target; `scientific`: scientific2018 with all of its users, the same backbone;
 * `selector`: the order of sources and settings told before training (benchmarks/selector.py);
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
