@@ -379,7 +379,7 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
         )
         for share in sorted({one["share"] for one in told}):
             here = [one for one in told if one["share"] == share]
-            full = f"{name}{round(100 * share)}"
+            full = f"{name}{round(100 * share)}" if name != "scientific" else name  # all of its users alone
             rows += gains(f"{full}.gain_pct", here, ALL)
             rows += gains(f"{full}.fewshot_gain_pct", here, FEW)
             rows.append(
