@@ -3,12 +3,12 @@
 * `world`: three worlds (`world:small`), target harbour with 10 % and with all of its users, sources metro and valley;
 * `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources sports2014 and 8,000 users of games2018, none a
   user of a target; `scientific`: scientific2018 with all of its users, the same backbone;
-* `selector`: the order of sources and settings told before training (benchmarks/selector.py);
+* `selector`: the order of sources and settings told before training (transfer/selector.py);
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
 `gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
 users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth;
-`share_of_observer`: by that of an ideal observer who has to infer tastes and count popularity (benchmarks/observer.py).
+`share_of_observer`: by that of an ideal observer who has to infer tastes and count popularity (transfer/observer.py).
 `meta.k5_gain_pct`: NDCG@10 of `anil` over `whole` at equal steps, a user's mean over the seeds, all of harbour's users
 (`meta10`: 10 %); `kept`: how often validation kept the user states. `reptile10.k5_gain_pct`: `whole` on 10 % of the
 users, from a backbone of 8 epochs and 3 by episodes of Reptile over one of 11 epochs, `…_over_plain_pct` of 8.
@@ -29,73 +29,34 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["POLARS_MAX_THREADS"] = "1"
 
-import numpy as np
-import polars as pl
-
+sys.path.insert(0, str(Path(__file__).resolve().parent / "transfer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import selector as choice
 from figures import Figure, write_figures
-from observer import OBSERVERS, observed
-from training_sets import WIDTH, Shop, write_training_set
+from intervals import gains
+from observer import OBSERVERS
+from prepared import WORLDS
+from removed_items import beauty_cold, cold_figures, world_cold
+from selector import candidates, selector_figures
+from shops import beauty, scientific
+from user_states import meta, meta_gains, reptile, reptile_gains
+from worlds import world
 
-from pipeline.augmentation.asked import tail_items
-from pipeline.augmentation.parts import ALL, parts_of
-from pipeline.data.adapters import amazon
-from pipeline.data.sequences import Array
-from pipeline.data.training_set import load_domain
-from pipeline.data.world.generate import generate
-from pipeline.data.world.params import WorldParams
-from pipeline.evaluation.baselines import fit_baselines
-from pipeline.evaluation.metrics import hit_rate, ndcg
-from pipeline.evaluation.ranking import Requests, rank_holdout
-from pipeline.features.encoders import Encoder, encoder_named
+from pipeline.augmentation.parts import ALL
 from pipeline.runs.attempt import write_json
-from pipeline.runs.contract import Job
-from pipeline.runs.parameters import read_params
 from pipeline.settings import CHECKOUT, Settings
-from pipeline.stages import pretrain
-from pipeline.training.domains import content_vectors, open_domain
-from pipeline.training.randomness import generator
-from pipeline.training.scoring import ModelScorer
-from pipeline.training.weights import load_model
-from pipeline.transfer.experiment import ARMS, ORACLE, TAIL_SHARE, Experiment, Outcome
-from pipeline.transfer.newcomers import calibrated
-from pipeline.transfer.outcome import PICKED, gain, page, pooled, table, with_picked
-from pipeline.transfer.params import SCRATCH, TOP, TransferParams
-from pipeline.transfer.parts import with_states
+from pipeline.transfer.experiment import ORACLE
+from pipeline.transfer.outcome import PICKED, page, pooled, table, with_picked
 from pipeline.transfer.states import states_table
-from pipeline.transfer.thinning import few_users, without_items
 
-WORLDS = (1, 2, 3)
-SOURCES = {"sports2014": 40_000, "games2018": 8_000}  # users at most
-RECIPE = {"recency": True, "similarity": True, "item_statistics": False, "dropout": 0.3, "weight_decay": 0.1}
-RECIPE |= {"average_epochs": 1.5, "sampled_items": 1024, "max_steps": 0}
-FEWER = (SCRATCH, "whole", "discriminative", "gradual", "fused")
-TUNING = {
-    "learning_rate": 0.002,
-    "epochs": 12,
-    "dropout": 0.3,
-    "weight_decay": 0.1,
-    "average_epochs": 1.5,
-    "sampled_items": 1024,
-    "max_steps": 0,
-}
-SHARES = (0.1, 1.0)  # of harbour's users
-SEEDS = (1, 2, 3)
-WAYS = tuple(arm for arm in ARMS if arm != "anil")  # which has a part of its own
-SUPPORTS = (1, 5, 10)
 FEW = "users with 5 interactions"
-REMOVED = 0.1
-PLACES = 2  # of beauty.cold: the last ones of ten, for removed items
-DONE = "done"
 
 
 def main() -> None:
@@ -116,7 +77,7 @@ def main() -> None:
         f"world-{seed}": lambda seed=seed: world(kept / f"world-{seed}", seed) for seed in WORLDS
     }
     parts |= {"scientific": lambda: scientific(kept / "amazon", raw), "beauty": lambda: beauty(kept / "amazon", raw)}
-    parts |= {"selector": lambda: selector(kept / "selector", raw)}
+    parts |= {"selector": lambda: candidates(kept / "selector", raw)}
     parts |= {"world.cold": lambda: world_cold(kept / "world.cold")}
     parts |= {f"meta-{seed}": lambda seed=seed: meta(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {f"reptile-{seed}": lambda seed=seed: reptile(kept / f"world-{seed}", seed) for seed in WORLDS}
@@ -131,253 +92,6 @@ def main() -> None:
         print(name, "done", flush=True)
     done = {path.stem: json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))}
     write_figures("transfer", figures(done, kept))
-
-
-def world(root: Path, seed: int) -> list[Outcome]:
-    """A small target beside two sources."""
-    shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
-    prepare(root, shops, seed, {"epochs": 8})
-    return experiment(root, "harbour", seed, SHARES, {}, 5000) + observers(root, "harbour", seed)
-
-
-def observers(root: Path, target: str, seed: int) -> list[Outcome]:
-    """What ideal observers reach who are not told everything."""
-    drawn, found = generate(WorldParams(size="small"), seed), []
-    for share in SHARES:
-        training, thin = root / "training", root / "observed"
-        if share < 1:
-            shutil.rmtree(thin, ignore_errors=True)
-            training = few_users(training, thin, target, share, seed)
-        data = load_domain(training, target)
-        tail = tail_items(np.bincount(data.items, minlength=data.n_items + 1), TAIL_SHARE)
-        parts = parts_of(data, "test", tail, 5000, 0)
-        for name, figures in observed(drawn, target, data, parts).items():
-            told = {part: values.round(6).tolist() for part, values in with_states(figures, parts, data).items()}
-            found.append({"share": share, "seed": seed, "arm": name, "parts": told})
-    shutil.rmtree(thin, ignore_errors=True)
-    return found
-
-
-def shops(root: Path, raw: Path) -> Path:
-    """Two targets and the shops to learn from, and a backbone of these."""
-    shops_of_amazon(root, raw)
-    train_backbone(root, 7, {**RECIPE, "id_dropout": 0.5, "epochs": 4})
-    return root
-
-
-def shops_of_amazon(root: Path, raw: Path) -> Path:
-    """A training set of two targets and their sources; no user of a target is in a source."""
-    tables = amazon_tables(root, raw, [*SOURCES], ["beauty2014", "scientific2018"])
-    found = {}
-    for name, (visits, items) in tables.items():
-        if name in SOURCES:
-            users = visits["user_id"].unique().sort()
-            drawn = generator(7, "users", name).choice(users.len(), min(SOURCES[name], users.len()), replace=False)
-            visits = visits.join(users.gather(np.sort(drawn)).to_frame(), on="user_id", how="semi")
-            items = items.join(visits.select("item_id").unique(), on="item_id", how="semi")
-        found[name] = Shop(("source",) if name in SOURCES else ("target",), visits, items)
-    if not (root / "training" / "dataset.json").exists():
-        write_training_set(root, found, 7, encoder_named("minilm", 1), 256)
-    return root
-
-
-def meta(root: Path, seed: int) -> list[Outcome]:
-    """The small target with and without a state of each user's own."""
-    shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
-    prepare(root, shops, seed, {"epochs": 8})
-    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "meta", ("whole", "anil"), SEEDS)
-
-
-def reptile(root: Path, seed: int) -> list[Outcome]:
-    """The small target with 10 % of its users from a start that was learned, and from one trained for as long."""
-    shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
-    prepare(root, shops, seed, {"epochs": 8})
-    found = []
-    for name, changed in (("reptile", {"epochs": 8, "meta": "reptile", "meta_epochs": 3}), ("longer", {"epochs": 11})):
-        train_backbone(root, seed, changed, name)
-        whole = experiment(root, "harbour", seed, (0.1,), {}, 5000, f"arms-{name}", ("whole",), SEEDS, name)
-        found += [one | {"arm": name} for one in whole if one["arm"] == "whole"]
-    return found
-
-
-def beauty(root: Path, raw: Path) -> list[Outcome]:
-    """A shop of which few users are known."""
-    changed = {**TUNING, "validation_users": 3000}
-    return experiment(shops(root, raw), "beauty2014", 7, (0.01, 0.1), changed, 2500, arms=FEWER)
-
-
-def scientific(root: Path, raw: Path) -> list[Outcome]:
-    """A shop of which all users are known."""
-    changed = {**TUNING, "epochs": 6, "validation_users": 3000}
-    return experiment(shops(root, raw), "scientific2018", 7, (1.0,), changed, 10_000, arms=(SCRATCH, "whole"))
-
-
-def selector(root: Path, raw: Path) -> list[dict[str, Any]]:
-    """Every candidate of the choice before training."""
-    small = {"width": 32, "epochs": 4}
-    given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "epochs": 6, "newcomer_loss": None}
-    rows: list[dict[str, Any]] = []
-    for seed in choice.SEEDS:
-        here = root / f"world-{seed}"
-        if not (here / "training" / "dataset.json").exists():
-            roles = {"metro": ("source",), "valley": ("source",), "harbour": ("target",)}
-            write_training_set(here, world_shops(seed, roles), seed)
-        sets = {"metro": ["metro"], "valley": ["valley"], "both": ["metro", "valley"]}
-        found = choice.backbones_of(here, sets, lambda folder, seed=seed: train_backbone(folder, seed, small))
-        rows += choice.judge(here, "harbour", found, choice.SHARES, {**given, "seed": seed}, f"world {seed}")
-    if raw.exists():
-        here, whole = root / "amazon", shops_of_amazon(root.parent / "amazon", raw)
-        for name in SOURCES:
-            if not (here / name / name).exists():
-                few_users(whole / "training", here / name, name, 0.1, 7)
-        if not (here / "training" / "dataset.json").exists():
-            (here / "training").mkdir()
-            for name in (*SOURCES, "beauty2014"):
-                of = here / name / name if name in SOURCES else whole / "training" / name
-                (here / "training" / name).symlink_to(of)
-            about = json.loads((whole / "training" / "dataset.json").read_text())
-            about["domains"].pop("scientific2018")
-            write_json(here / "training" / "dataset.json", about)
-            (here / "vectors").symlink_to(whole / "vectors")
-        sets = {"sports": ["sports2014"], "games": ["games2018"], "both": ["sports2014", "games2018"]}
-        found = choice.backbones_of(here, sets, lambda folder: train_backbone(folder, 7, {**small, "recency": True}))
-        changed = {"seed": 7, "sampled_items": 1024, "validation_users": 1000}
-        rows += choice.judge(here, "beauty2014", found, (0.05,), {**given, **changed}, "amazon")
-    return rows
-
-
-def world_cold(root: Path) -> list[dict[str, float]]:
-    """Removed items of harbour, learned from with its sources; three worlds."""
-    roles: dict[str, tuple[str, ...]] = {"metro": ("source",), "valley": ("source",), "harbour": ("source", "target")}
-    return [
-        cold(root / str(seed), "harbour", world_shops(seed, roles), seed, {"epochs": 8}) for seed in WORLDS
-    ]  # fmt: skip
-
-
-def beauty_cold(root: Path, raw: Path) -> list[dict[str, float]]:
-    """Removed items of a shop of its own."""
-    visits, items = amazon_tables(root, raw, ["beauty2014"], ["beauty2014"])["beauty2014"]
-    changed = {**RECIPE, "width": 128, "id_dropout": 0.3, "epochs": 5}
-    changed |= {"full_softmax_items": 100_000, "validation_users": 3000}
-    shop = {"beauty2014": Shop(("source", "target"), visits, items)}
-    return [cold(root, "beauty2014", shop, 7, changed, encoder_named("minilm", 1), 256, PLACES)]
-
-
-def cold(
-    root: Path,
-    target: str,
-    shops: Mapping[str, Shop],
-    seed: int,
-    changed: Mapping[str, Any],
-    encoder: Encoder | None = None,
-    width: int = WIDTH,
-    places: int = TOP,
-) -> dict[str, float]:
-    """Take items out, train, set the new ones among the others, and judge both sides."""
-    import torch
-
-    if not (root / "training").exists():
-        write_training_set(root / "whole", shops, seed, encoder, width)
-        without_items(root / "whole" / "training", root / "training", target, REMOVED, seed)
-        (root / "vectors").symlink_to(root / "whole" / "vectors")
-    train_backbone(root, seed, changed)
-    model, data = load_model(root / "backbone"), load_domain(root / "training", target)
-    domain = open_domain(data, root / "vectors", model.spec, torch.device("cpu"))
-    test = data.holdout("test")
-    is_new = test.item_slice == "cold"
-    ready, about = calibrated(model, domain, 0.02, 20_000, seed, places)
-    assert about is not None
-    before = ModelScorer(model, domain)
-
-    class NeverShown:
-        def scores(self, requests: Requests) -> Any:
-            return np.where(data.in_training, before.scores(requests), -np.inf)
-
-    text = content_vectors(root / "vectors", data, "text", dict(model.spec.modalities)["text"])
-    knn = fit_baselines(data, text, "order", ["content-kNN"], seed)["content-kNN"]
-    ranks = {
-        name: rank_holdout(one, test, data.n_items).masked
-        for name, one in (
-            ("ours", ModelScorer(ready, domain)),
-            ("before", before),
-            ("never", NeverShown()),
-            ("knn", knn),
-        )
-    }
-    found = {f"{name}_cold_hr10": float(hit_rate(rank[is_new], 10).mean()) for name, rank in ranks.items()}
-    found |= {f"{name}_warm_ndcg10": float(ndcg(rank[~is_new], 10).mean()) for name, rank in ranks.items()}
-    return found | {
-        "delta": about.delta,
-        "likeness": about.likeness,
-        "n_cold": int(is_new.sum()),
-        "n_warm": int((~is_new).sum()),
-    }
-
-
-def world_shops(seed: int, roles: Mapping[str, tuple[str, ...]]) -> dict[str, Shop]:
-    """Markets of a world."""
-    markets = generate(WorldParams(size="small"), seed).markets
-    return {
-        name: Shop(role, markets[name].interactions, markets[name].items, markets[name].users)
-        for name, role in roles.items()
-    }
-
-
-def amazon_tables(
-    root: Path, raw: Path, sources: list[str], targets: list[str]
-) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
-    """Interactions, with a timestamp made from the order, and items of every shop."""
-    written = root / "raw" / "dataset.yaml"
-    if not written.exists():
-        amazon.prepare(raw, root / "raw", sources, targets, drop_shared_users=sources != targets)
-    found = {}
-    for name in dict.fromkeys((*sources, *targets)):
-        visits, items = (
-            pl.read_parquet(root / "raw" / name / f"{table}.parquet") for table in ("interactions", "items")
-        )
-        visits = visits.with_columns(timestamp=pl.col("position").cast(pl.Datetime("us", "UTC")))
-        found[name] = visits, items
-    return found
-
-
-def prepare(root: Path, shops: Mapping[str, Shop], seed: int, changed: Mapping[str, Any]) -> None:
-    """A training set and a backbone."""
-    if not (root / "training" / "dataset.json").exists():
-        write_training_set(root, shops, seed)
-    train_backbone(root, seed, changed)
-
-
-def train_backbone(root: Path, seed: int, changed: Mapping[str, Any], name: str = "backbone") -> None:
-    """Pretrain under `root`, once."""
-    out = root / name
-    if (out / DONE).exists():
-        return
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    given = {**read_params(CHECKOUT / "params.yaml")["pretrain"], "validation_users": 1000, **changed, "seed": seed}
-    inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
-    pretrain.run(inputs, {"models/backbone": out}, pretrain.Params.model_validate(given), Job(root / "scratch"))
-    (out / DONE).touch()
-
-
-def experiment(
-    root: Path,
-    target: str,
-    seed: int,
-    shares: Sequence[float],
-    changed: Mapping[str, Any],
-    limit: int,
-    folder: str = "arms",
-    arms: Sequence[str] = WAYS,
-    seeds: Sequence[int] = (),
-    backbone: str = "backbone",
-) -> list[Outcome]:
-    """Arms and shares of one target, by the seed of its data or several."""
-    inputs = {"data/training": root / "training", "data/item_vectors": root / "vectors"}
-    inputs["models/backbone"] = root / backbone
-    given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "seed": seed, **changed}
-    params = TransferParams.model_validate(given)
-    return Experiment(inputs, target, params, root / folder / target, arms, limit).run(shares, seeds or [seed])
 
 
 def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
@@ -409,78 +123,9 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
                 best = [one for one in here if one["arm"] == arm]
                 if best:
                     rows.append((f"{full}.share_of_{ending}", float(ours / pooled(best, ALL).mean()), "x"))
-    if "selector" in done:
-        by_target = choice.rank_correlation(done["selector"])
-        rows.append(("selector.rank_corr", float(np.mean(list(by_target.values()))), ""))
-        rows += [(f"selector.rank_corr {target}", value, "") for target, value in by_target.items()]
+    rows += selector_figures(done["selector"]) if "selector" in done else []
     rows += meta_gains([found for key, found in done.items() if key.startswith("meta-")])
-    rows += reptile_gains(done)
-    for name in ("world", "beauty"):
-        found = done.get(f"{name}.cold")
-        if not found:
-            continue
-        mean = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
-        rows += [
-            (f"{name}.cold_item_recall10", mean["ours_cold_hr10"], ""),
-            (f"{name}.cold_item_recall10_uncalibrated", mean["before_cold_hr10"], ""),
-            (f"{name}.cold_item_vs_knn", mean["ours_cold_hr10"] / mean["knn_cold_hr10"], "x"),
-            (f"{name}.warm_loss_pct", 100 * (1 - mean["ours_warm_ndcg10"] / mean["never_warm_ndcg10"]), "%"),
-            (
-                f"{name}.warm_loss_pct_uncalibrated",
-                100 * (1 - mean["before_warm_ndcg10"] / mean["never_warm_ndcg10"]),
-                "%",
-            ),
-        ]
-    return rows
-
-
-def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
-    """`anil` over `whole`, by support set."""
-    rows: list[Figure] = []
-    for name, share in (("meta", 1.0), ("meta10", 0.1)):
-        here = [[one for one in world if one["share"] == share] for world in worlds]
-        for k in SUPPORTS:
-            ours, theirs = (over_seeds(here, arm, f"users with {k} interactions") for arm in ("anil", "whole"))
-            rows += intervals(f"{name}.k{k}_gain_pct", ours, theirs)
-        kept = [one["user_states"] > 0 for world in here for one in world if one["arm"] == "anil"]
-        rows += [(f"{name}.kept", f"{sum(kept)} of {len(kept)}", "")] if kept else []
-    return rows
-
-
-def reptile_gains(done: Mapping[str, Any]) -> list[Figure]:
-    """A learned start over one trained for as long, and over one without the episodes."""
-    learned = [found for key, found in done.items() if key.startswith("reptile-")]
-    plain = [[one for one in found if one["share"] == 0.1] for key, found in done.items() if key.startswith("meta-")]
-    rows: list[Figure] = []
-    for k in SUPPORTS:
-        part = f"users with {k} interactions"
-        ours = over_seeds(learned, "reptile", part)
-        rows += intervals(f"reptile10.k{k}_gain_pct", ours, over_seeds(learned, "longer", part))
-        if len(plain) == len(learned):
-            rows += intervals(f"reptile10.k{k}_over_plain_pct", ours, over_seeds(plain, "whole", part))
-    return rows
-
-
-def over_seeds(worlds: Sequence[Sequence[Outcome]], arm: str, part: str) -> Array:
-    """NDCG@10 of every user of every world, the mean of the seeds."""
-    columns = [[one["parts"][part] for one in world if one["arm"] == arm] for world in worlds]
-    return np.concatenate([np.zeros(0), *(np.mean(column, axis=0) for column in columns)])
-
-
-def gains(name: str, outcomes: Sequence[Outcome], part: str) -> list[Figure]:
-    """The picked arm over scratch, with its interval."""
-    ours, theirs = (pooled([one for one in outcomes if one["arm"] == arm], part) for arm in (PICKED, SCRATCH))
-    return intervals(name, ours, theirs)
-
-
-def intervals(name: str, ours: Array, theirs: Array) -> list[Figure]:
-    """A gain in percent and both its ends; none without users."""
-    found = gain(ours, theirs) if len(ours) else (None, None, None)
-    return [
-        (name + ending, value, "%")
-        for ending, value in zip(("", "_low", "_high"), found, strict=True)
-        if value is not None
-    ]
+    return rows + reptile_gains(done) + cold_figures(done)
 
 
 if __name__ == "__main__":

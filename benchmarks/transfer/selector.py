@@ -17,11 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import Figure
+from prepared import ROLES, SOURCES, shops_of_amazon, train_backbone, world_shops
 from scipy.stats import spearmanr
+from training_sets import write_training_set
 
 from pipeline.augmentation.parts import ALL
 from pipeline.data.training_set import load_domain
 from pipeline.runs.attempt import write_json
+from pipeline.runs.parameters import read_params
+from pipeline.settings import CHECKOUT
 from pipeline.training.domains import open_domain
 from pipeline.training.weights import load_model
 from pipeline.transfer.experiment import BASELINES, ZERO_SHOT, Experiment
@@ -34,6 +39,39 @@ SEEDS = (11, 12, 13)
 SHARES = (0.2, 1.0)
 ARMS = ("whole", "discriminative", "head")  # beside zero-shot and the control
 Row = dict[str, Any]
+
+
+def candidates(root: Path, raw: Path) -> list[dict[str, Any]]:
+    """Every candidate of the choice before training."""
+    small = {"width": 32, "epochs": 4}
+    given = {**read_params(CHECKOUT / "params.yaml")["transfer"], "epochs": 6, "newcomer_loss": None}
+    rows: list[dict[str, Any]] = []
+    for seed in SEEDS:
+        here = root / f"world-{seed}"
+        if not (here / "training" / "dataset.json").exists():
+            write_training_set(here, world_shops(seed, ROLES), seed)
+        sets = {"metro": ["metro"], "valley": ["valley"], "both": ["metro", "valley"]}
+        found = backbones_of(here, sets, lambda folder, seed=seed: train_backbone(folder, seed, small))
+        rows += judge(here, "harbour", found, SHARES, {**given, "seed": seed}, f"world {seed}")
+    if raw.exists():
+        here, whole = root / "amazon", shops_of_amazon(root.parent / "amazon", raw)
+        for name in SOURCES:
+            if not (here / name / name).exists():
+                few_users(whole / "training", here / name, name, 0.1, 7)
+        if not (here / "training" / "dataset.json").exists():
+            (here / "training").mkdir()
+            for name in (*SOURCES, "beauty2014"):
+                of = here / name / name if name in SOURCES else whole / "training" / name
+                (here / "training" / name).symlink_to(of)
+            about = json.loads((whole / "training" / "dataset.json").read_text())
+            about["domains"].pop("scientific2018")
+            write_json(here / "training" / "dataset.json", about)
+            (here / "vectors").symlink_to(whole / "vectors")
+        sets = {"sports": ["sports2014"], "games": ["games2018"], "both": ["sports2014", "games2018"]}
+        found = backbones_of(here, sets, lambda folder: train_backbone(folder, 7, {**small, "recency": True}))
+        changed = {"seed": 7, "sampled_items": 1024, "validation_users": 1000}
+        rows += judge(here, "beauty2014", found, (0.05,), {**given, **changed}, "amazon")
+    return rows
 
 
 def judge(
@@ -79,6 +117,16 @@ def rank_correlation(rows: Sequence[Row]) -> dict[str, float]:
         expected = [predicted[row["backbone"], row["arm"]] for row in mine]
         found[target] = float(spearmanr(expected, [row["test"] for row in mine]).statistic)
     return found
+
+
+def selector_figures(rows: Sequence[Row]) -> list[Figure]:
+    """The mean correlation, and that of every target."""
+    by_target = rank_correlation(rows)
+    mean = float(np.mean(list(by_target.values())))
+    return [
+        ("selector.rank_corr", mean, ""),
+        *((f"selector.rank_corr {key}", one, "") for key, one in by_target.items()),
+    ]
 
 
 def backbones_of(root: Path, sets: Mapping[str, Sequence[str]], train: Callable[[Path], None]) -> dict[str, Path]:
