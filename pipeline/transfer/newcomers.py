@@ -8,7 +8,8 @@ is, it is hardly ever recommended, however well its content fits. A calibrated m
 so that its score rises by δ for the average user: the constant that calibrates seen and unseen classes (Chao et al.,
 arXiv 1605.04253), as a part of its vector. So it holds in every exported graph, for items of the catalogue and for
 those that are listed later. δ is the largest for which items with training interactions lose no more than an agreed
-share of their NDCG@10.
+share of their NDCG@10. Only where few items have any, and users as a whole would lose by new ones made quieter than
+they were trained, it is 0.
 
 Two options beside it. The first places of a list may be kept for trained items (pipeline/evaluation/kept_places.py):
 what a new item then costs the others is little, and more of them are shown for the same loss. And the likeness in
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.data.sequences import Array
 from pipeline.evaluation.metrics import hit_rate, ndcg
 from pipeline.evaluation.ranking import requests_of
 from pipeline.models.recommender import SequentialRecommender
@@ -137,9 +139,13 @@ def calibrated(
 
 
 def _delta(contest: Contest, slope: Any, floor: float) -> float:
-    """The largest δ that leaves trained items a mean NDCG@10 of `floor`."""
-    is_warm = ~contest.is_new
-    return _largest(lambda value: float(ndcg(contest.ranks(value * slope)[is_warm], TOP).mean()) >= floor)
+    """The largest δ that leaves trained items a mean NDCG@10 of `floor`; 0 where less than 0 harms users as a whole."""
+
+    def ndcgs(delta: float) -> Array:
+        return ndcg(contest.ranks(delta * slope), TOP)
+
+    found = _largest(lambda delta: float(ndcgs(delta)[~contest.is_new].mean()) >= floor)
+    return 0.0 if found < 0 and ndcgs(found).mean() < ndcgs(0.0).mean() else found
 
 
 def _largest(holds: Callable[[float], bool]) -> float:

@@ -105,6 +105,15 @@ def test_a_catalogue_without_new_items_is_calibrated_by_its_own(uncalibrated, op
     assert model.items.newcomer.abs().sum() > 0
 
 
+def test_where_most_wanted_items_are_new_they_are_not_made_quieter(uncalibrated, with_new):
+    few = torch.zeros_like(with_new.catalogue.trained)
+    few[1:13] = True
+    domain = replace(with_new, catalogue=replace(with_new.catalogue, trained=few))
+    _, found = calibrated(uncalibrated, domain, 0.0, 5000, 7)
+    assert found.n_cold > found.n_warm
+    assert found.delta >= 0
+
+
 def test_where_nothing_can_be_measured_nothing_changes(uncalibrated, opened):
     domain = opened(uncalibrated)
     nothing = torch.zeros_like(domain.catalogue.trained)
