@@ -3,16 +3,17 @@
 * `world`: three worlds (`world:small`), target harbour with 10 % and with all of its users, sources metro and valley;
 * `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources 4,000 users each of sports2014 and games2018 who
   are no users of beauty2014;
-* `meta`: the same worlds and backbones, fine-tuned with and without a state of each user's own (arm `anil` against
-  `whole`), three seeds; users cut to k = 1, 5 and 10 interactions, the support set;
+* `reptile`: the same worlds with 10 % of the users, `whole` from a backbone of 8 epochs and 3 by episodes of Reptile,
+  from one of 11 epochs, and from the one of 8; `anil`: fine-tuned with and without a state of each user's own (arm
+  `anil` against `whole`); three seeds each, users cut to k = 1, 5 and 10 interactions, the support set;
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
 `gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
 users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth;
 `share_of_observer`: by that of an ideal observer who has to infer tastes and count popularity (benchmarks/observer.py).
-`meta.k5_gain_pct`: NDCG@10 of `anil` over `whole` at equal steps, a user's mean over the seeds, all of harbour's users
-(`meta10`: 10 %); `kept`: how often validation kept the user states. `reptile10.k5_gain_pct`: `whole` on 10 % of the
-users, from a backbone of 8 epochs and 3 by episodes of Reptile over one of 11 epochs, `…_over_plain_pct` of 8.
+`meta.k5_gain_pct`: NDCG@10 after Reptile over 11 ordinary epochs, `…_over_shorter_pct`: over 8; `anil.k5_gain_pct`: of
+`anil` over `whole`, all of harbour's users (`anil10`: 10 %), `kept`: how often validation kept the user states; equal
+steps on the target, a user's mean over the seeds.
 `cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
 `warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
 `…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
@@ -103,7 +104,7 @@ def main() -> None:
     """Run what is not done yet, and write the figures of what is there."""
     words = argparse.ArgumentParser(description="Transfer, and items new to everyone.")
     words.add_argument(
-        "--only", nargs="*", help="parts: world-1 …, meta-1 …, reptile-1 …, beauty, world.cold, beauty.cold"
+        "--only", nargs="*", help="parts: world-1 …, anil-1 …, reptile-1 …, beauty, world.cold, beauty.cold"
     )
     words.add_argument("--again", action="store_true", help="forget what is there")
     asked = words.parse_args()
@@ -119,7 +120,7 @@ def main() -> None:
     parts |= {"scientific": lambda: scientific(kept / "amazon", raw), "beauty": lambda: beauty(kept / "amazon", raw)}
     parts |= {"selector": lambda: selector(kept / "selector", raw)}
     parts |= {"world.cold": lambda: world_cold(kept / "world.cold")}
-    parts |= {f"meta-{seed}": lambda seed=seed: meta(kept / f"world-{seed}", seed) for seed in WORLDS}
+    parts |= {f"anil-{seed}": lambda seed=seed: anil(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {f"reptile-{seed}": lambda seed=seed: reptile(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
     for name, run in parts.items():
@@ -182,11 +183,11 @@ def shops_of_amazon(root: Path, raw: Path) -> Path:
     return root
 
 
-def meta(root: Path, seed: int) -> list[Outcome]:
+def anil(root: Path, seed: int) -> list[Outcome]:
     """The small target with and without a state of each user's own."""
     shops = world_shops(seed, {"metro": ("source",), "valley": ("source",), "harbour": ("target",)})
     prepare(root, shops, seed, {"epochs": 8})
-    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "meta", ("whole", "anil"), SEEDS)
+    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "anil", ("whole", "anil"), SEEDS)
 
 
 def reptile(root: Path, seed: int) -> list[Outcome]:
@@ -414,7 +415,7 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
         by_target = choice.rank_correlation(done["selector"])
         rows.append(("selector.rank_corr", float(np.mean(list(by_target.values()))), ""))
         rows += [(f"selector.rank_corr {target}", value, "") for target, value in by_target.items()]
-    rows += meta_gains([found for key, found in done.items() if key.startswith("meta-")])
+    rows += anil_gains([found for key, found in done.items() if key.startswith("anil-")])
     rows += reptile_gains(done)
     for name in ("world", "beauty"):
         found = done.get(f"{name}.cold")
@@ -435,10 +436,10 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
     return rows
 
 
-def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
+def anil_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
     """`anil` over `whole`, by support set."""
     rows: list[Figure] = []
-    for name, share in (("meta", 1.0), ("meta10", 0.1)):
+    for name, share in (("anil", 1.0), ("anil10", 0.1)):
         here = [[one for one in world if one["share"] == share] for world in worlds]
         for k in SUPPORTS:
             ours, theirs = (over_seeds(here, arm, f"users with {k} interactions") for arm in ("anil", "whole"))
@@ -451,14 +452,14 @@ def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
 def reptile_gains(done: Mapping[str, Any]) -> list[Figure]:
     """A learned start over one trained for as long, and over one without the episodes."""
     learned = [found for key, found in done.items() if key.startswith("reptile-")]
-    plain = [[one for one in found if one["share"] == 0.1] for key, found in done.items() if key.startswith("meta-")]
+    plain = [[one for one in found if one["share"] == 0.1] for key, found in done.items() if key.startswith("anil-")]
     rows: list[Figure] = []
     for k in SUPPORTS:
         part = f"users with {k} interactions"
         ours = over_seeds(learned, "reptile", part)
-        rows += intervals(f"reptile10.k{k}_gain_pct", ours, over_seeds(learned, "longer", part))
+        rows += intervals(f"meta.k{k}_gain_pct", ours, over_seeds(learned, "longer", part))
         if len(plain) == len(learned):
-            rows += intervals(f"reptile10.k{k}_over_plain_pct", ours, over_seeds(plain, "whole", part))
+            rows += intervals(f"meta.k{k}_over_shorter_pct", ours, over_seeds(plain, "whole", part))
     return rows
 
 
