@@ -4,14 +4,17 @@
 * `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources sports2014 and 8,000 users of games2018, none a
   user of a target; `scientific`: scientific2018 with all of its users, the same backbone;
 * `selector`: the order of sources and settings told before training (transfer/selector.py);
+* `reptile`: the same worlds with 10 % of the users, `whole` from a backbone of 8 epochs and 3 by episodes of Reptile,
+  from one of 11 epochs, and from the one of 8; `anil`: fine-tuned with and without a state of each user's own (arm
+  `anil` against `whole`); three seeds each, users cut to k = 1, 5 and 10 interactions, the support set;
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
 `gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
 users whose history is cut to 5; `picked`: the arms. `share_of_oracle`: the picked arm's by that of the known truth;
 `share_of_observer`: by that of an ideal observer who has to infer tastes and count popularity (transfer/observer.py).
-`meta.k5_gain_pct`: NDCG@10 of `anil` over `whole` at equal steps, a user's mean over the seeds, all of harbour's users
-(`meta10`: 10 %); `kept`: how often validation kept the user states. `reptile10.k5_gain_pct`: `whole` on 10 % of the
-users, from a backbone of 8 epochs and 3 by episodes of Reptile over one of 11 epochs, `…_over_plain_pct` of 8.
+`meta.k5_gain_pct`: NDCG@10 after Reptile over 11 ordinary epochs, `…_over_shorter_pct`: over 8; `anil.k5_gain_pct`: of
+`anil` over `whole`, all of harbour's users (`anil10`: 10 %), `kept`: how often validation kept the user states; equal
+steps on the target, a user's mean over the seeds.
 `cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
 `warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
 `…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
@@ -41,12 +44,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import Figure, write_figures
 from intervals import gains
+from meta_learning import anil, anil_gains, reptile, reptile_gains
 from observer import OBSERVERS
 from prepared import WORLDS
 from removed_items import beauty_cold, cold_figures, world_cold
 from selector import candidates, selector_figures
 from shops import beauty, scientific
-from user_states import meta, meta_gains, reptile, reptile_gains
 from worlds import world
 
 from pipeline.augmentation.parts import ALL
@@ -63,7 +66,7 @@ def main() -> None:
     """Run what is not done yet, and write the figures of what is there."""
     words = argparse.ArgumentParser(description="Transfer, and items new to everyone.")
     words.add_argument(
-        "--only", nargs="*", help="parts: world-1 …, meta-1 …, reptile-1 …, beauty, world.cold, beauty.cold"
+        "--only", nargs="*", help="parts: world-1 …, anil-1 …, reptile-1 …, beauty, world.cold, beauty.cold"
     )
     words.add_argument("--again", action="store_true", help="forget what is there")
     asked = words.parse_args()
@@ -79,7 +82,7 @@ def main() -> None:
     parts |= {"scientific": lambda: scientific(kept / "amazon", raw), "beauty": lambda: beauty(kept / "amazon", raw)}
     parts |= {"selector": lambda: candidates(kept / "selector", raw)}
     parts |= {"world.cold": lambda: world_cold(kept / "world.cold")}
-    parts |= {f"meta-{seed}": lambda seed=seed: meta(kept / f"world-{seed}", seed) for seed in WORLDS}
+    parts |= {f"anil-{seed}": lambda seed=seed: anil(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {f"reptile-{seed}": lambda seed=seed: reptile(kept / f"world-{seed}", seed) for seed in WORLDS}
     parts |= {"beauty.cold": lambda: beauty_cold(kept / "beauty.cold", raw)}
     for name, run in parts.items():
@@ -124,7 +127,7 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
                 if best:
                     rows.append((f"{full}.share_of_{ending}", float(ours / pooled(best, ALL).mean()), "x"))
     rows += selector_figures(done["selector"]) if "selector" in done else []
-    rows += meta_gains([found for key, found in done.items() if key.startswith("meta-")])
+    rows += anil_gains([found for key, found in done.items() if key.startswith("anil-")])
     return rows + reptile_gains(done) + cold_figures(done)
 
 

@@ -2,7 +2,8 @@
 
 The offset of pipeline/models/user_state.py is multiplied by one of `FACTORS`: what was learned on training sequences,
 which the model knows, may be too much or too little for users it does not know. Each is judged by the mean of NDCG@10
-over users cut to 1, 5 and 10 interactions and users as they are; where none beats no offset, the part is taken out.
+over users cut to 1, 5 and 10 interactions and users as they are; where the best is not surely above no offset, the
+part is taken out.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import numpy as np
 import torch
 
 from pipeline.augmentation.parts import ALL, judged, parts_of
+from pipeline.evaluation.paired import paired_bootstrap
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 
 FACTORS = (0.0, 0.5, 1.0, 1.5)
 SUPPORTS = (1, 5, 10)
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class UserStates:
     def sentence(self) -> str:
         """For people."""
         if not self.factor:
-            return f"user states left out: no gain on {self.n:,} validation users"
+            return f"user states left out: no sure gain on {self.n:,} validation users"
         told = ", ".join(f"{name} {self.without[name]:.4f} → {value:.4f}" for name, value in self.found.items())
         return f"user states kept at {self.factor:g}: {told} ({self.n:,} validation users)"
 
@@ -53,7 +56,7 @@ class UserStates:
 def chosen_user_states(
     model: SequentialRecommender, domain: Domain, limit: int, seed: int
 ) -> tuple[SequentialRecommender, UserStates | None]:
-    """The model with the best factor on its offset; of equal ones the smallest.
+    """The model with the best factor on its offset, of equal ones the smallest; 0 where no gain is sure.
 
     Args:
         model: with user states; stays as it is.
@@ -69,11 +72,12 @@ def chosen_user_states(
     if not model.spec.user_state or not parts:
         return model, None
     candidates = {factor: _scaled(model, factor) for factor in FACTORS}
-    found = {
-        factor: {name: float(values.mean()) for name, values in judged(candidate, domain, parts).items()}
-        for factor, candidate in candidates.items()
-    }
+    values = {factor: judged(candidate, domain, parts) for factor, candidate in candidates.items()}
+    found = {factor: {name: float(part.mean()) for name, part in told.items()} for factor, told in values.items()}
     best = max(FACTORS, key=lambda factor: (float(np.mean(list(found[factor].values()))), -factor))
+    ours, theirs = (np.concatenate(list(values[factor].values())) for factor in (best, 0.0))
+    if paired_bootstrap(ours, theirs, CONFIDENCE, seed).low <= 0:
+        best = 0.0
     n = max(len(part.rows) for part in parts)
     return candidates[best], UserStates(best, found[best], found[0.0], n)
 

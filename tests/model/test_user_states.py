@@ -70,7 +70,7 @@ def test_it_stays_where_validation_likes_it_and_goes_where_not(adapting, opened,
         assert chosen.sentence.endswith(f"({n} validation users)")
         assert torch.equal(model.trunk.user.gain.weight, before)
     else:
-        assert chosen.sentence == f"user states left out: no gain on {n} validation users"
+        assert chosen.sentence == f"user states left out: no sure gain on {n} validation users"
         assert not model.spec.user_state
         assert model.trunk.user is None
     assert torch.equal(adapting.trunk.user.gain.weight, before)  # what was given stays
@@ -92,5 +92,5 @@ def test_the_arm_that_adapts_is_served_if_it_is_kept(chain, tmp_path):
         spec, found = load_model(copy.folder(f"models/{name}")).spec, copy.summaries[stage].found
         assert ("user states kept at" in found) == spec.user_state, stage
         if not spec.user_state and stage == "transfer":
-            assert "user states left out: no gain" in found
+            assert "user states left out: no sure gain" in found
             break  # a student of such a teacher has none

@@ -18,10 +18,10 @@ SEEDS = (1, 2, 3)
 SUPPORTS = (1, 5, 10)
 
 
-def meta(root: Path, seed: int) -> list[Outcome]:
+def anil(root: Path, seed: int) -> list[Outcome]:
     """The small target with and without a state of each user's own."""
     prepare(root, world_shops(seed, ROLES), seed, {"epochs": 8})
-    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "meta", ("whole", "anil"), SEEDS)
+    return experiment(root, "harbour", seed, (0.1, 1.0), {}, 5000, "anil", ("whole", "anil"), SEEDS)
 
 
 def reptile(root: Path, seed: int) -> list[Outcome]:
@@ -35,10 +35,10 @@ def reptile(root: Path, seed: int) -> list[Outcome]:
     return found
 
 
-def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
+def anil_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
     """`anil` over `whole`, by support set."""
     rows: list[Figure] = []
-    for name, share in (("meta", 1.0), ("meta10", 0.1)):
+    for name, share in (("anil", 1.0), ("anil10", 0.1)):
         here = [[one for one in world if one["share"] == share] for world in worlds]
         for k in SUPPORTS:
             ours, theirs = (over_seeds(here, arm, f"users with {k} interactions") for arm in ("anil", "whole"))
@@ -51,14 +51,14 @@ def meta_gains(worlds: Sequence[list[Outcome]]) -> list[Figure]:
 def reptile_gains(done: Mapping[str, Any]) -> list[Figure]:
     """A learned start over one trained for as long, and over one without the episodes."""
     learned = [found for key, found in done.items() if key.startswith("reptile-")]
-    plain = [[one for one in found if one["share"] == 0.1] for key, found in done.items() if key.startswith("meta-")]
+    plain = [[one for one in found if one["share"] == 0.1] for key, found in done.items() if key.startswith("anil-")]
     rows: list[Figure] = []
     for k in SUPPORTS:
         part = f"users with {k} interactions"
         ours = over_seeds(learned, "reptile", part)
-        rows += intervals(f"reptile10.k{k}_gain_pct", ours, over_seeds(learned, "longer", part))
+        rows += intervals(f"meta.k{k}_gain_pct", ours, over_seeds(learned, "longer", part))
         if len(plain) == len(learned):
-            rows += intervals(f"reptile10.k{k}_over_plain_pct", ours, over_seeds(plain, "whole", part))
+            rows += intervals(f"meta.k{k}_over_shorter_pct", ours, over_seeds(plain, "whole", part))
     return rows
 
 
