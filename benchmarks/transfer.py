@@ -1,11 +1,12 @@
 """`make bench-transfer`: does what was learned elsewhere help, how is it best brought, and what of new items?
 
 * `world`: three worlds (`world:small`), target harbour with 10 % and with all of its users, sources metro and valley;
-* `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources 4,000 users each of sports2014 and games2018 who
-  are no users of beauty2014;
+* `beauty`: amazon beauty2014 with 1 % and 10 % of its users, sources sports2014 and 8,000 users of games2018, none a
+  user of a target; `scientific`: scientific2018 with all of its users, the same backbone;
 * `reptile`: the same worlds with 10 % of the users, `whole` from a backbone of 8 epochs and 3 by episodes of Reptile,
   from one of 11 epochs, and from the one of 8; `anil`: fine-tuned with and without a state of each user's own (arm
   `anil` against `whole`); three seeds each, users cut to k = 1, 5 and 10 interactions, the support set;
+* `selector`: the order of sources and settings told before training (benchmarks/selector.py);
 * `world.cold`, `beauty.cold`: harbour with its sources, beauty2014 alone; 10 % of the items in no training sequence.
 
 `gain_pct`: NDCG@10 of the arm that validation picks over scratch at equal steps, all test users; `fewshot_gain_pct`: of
@@ -17,7 +18,7 @@ steps on the target, a user's mean over the seeds.
 `cold_item_recall10`: HR@10 of the removed items in the full catalogue; `cold_item_vs_knn`: by that of content-kNN;
 `warm_loss_pct`: NDCG@10 that the other items give up for it, against the same model that never shows a removed one;
 `…_uncalibrated`: of the model as it was trained. Every item is ranked, seen ones masked; `_low` and `_high` are 95 %
-bootstraps over users, paired. Leave-one-out, texts hashed (`beauty.cold`: MiniLM, 256 wide), no Feast features.
+bootstraps over users, paired. Leave-one-out, texts of worlds hashed, of amazon by MiniLM (256 wide); no Feast features.
 
 Every arm is kept in `$WARMSTART_HOME/bench/transfer/`, not run again (`--again` forgets them). `world-table/page.html`
 there has all arms, parts and shares. Raw files of real data are found in `$WARMSTART_DATA` (../shared/data without it).
@@ -398,7 +399,7 @@ def figures(done: Mapping[str, Any], kept: Path) -> list[Figure]:
         )
         for share in sorted({one["share"] for one in told}):
             here = [one for one in told if one["share"] == share]
-            full = f"{name}{round(100 * share)}"
+            full = f"{name}{round(100 * share)}" if name != "scientific" else name  # all of its users alone
             rows += gains(f"{full}.gain_pct", here, ALL)
             rows += gains(f"{full}.fewshot_gain_pct", here, FEW)
             rows.append(

@@ -55,9 +55,6 @@ class Params(MetaParams):
     id_dropout: float = Field(ge=0, lt=1, description="chance that an item is trained by content alone")
     attribute_buckets: int = Field(default=4096, ge=1, description="rows of the hashed table of item attributes")
     profile_buckets: int = Field(default=256, ge=1, description="rows of the hashed table of user attributes")
-    generations: int = Field(
-        default=1, ge=1, le=5, description="trainings one after another, each taught by the one before; 1 is untaught"
-    )
     compile: bool = Field(default=False, description="torch.compile of what reads the sequences; on a GPU only")
     temperature: float = Field(
         default=0.7, ge=0, le=1, description="1 draws domains by size, 0 draws all domains equally often"
@@ -85,8 +82,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     """Train the backbone.
 
     Raises:
-        BadConfiguration: no domain is a source, the heads do not divide the width or are of odd width with rotary
-            positions, generations are asked for and no source is scored whole, the loss became NaN, or the backbone to
+        BadConfiguration: no domain is a source, the heads do not divide the width or are of odd width with
+            rotary positions, episodes are asked for with times or events, the loss became NaN, or the backbone to
             continue from is gone or of another shape.
         DataBrokeContract: the sources have no training interaction at all.
     """
@@ -97,16 +94,14 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.models.spec import ModelSpec, uniform_layers
     from pipeline.settings import settings
     from pipeline.training.beside import with_objectives
-    from pipeline.training.born_again import BornAgain
     from pipeline.training.domains import modalities, open_domain
     from pipeline.training.loop import fit
     from pipeline.training.meta import counted_on, learn_start
     from pipeline.training.next_item import NextItem
-    from pipeline.training.opinions import opinions_of
     from pipeline.training.randomness import make_deterministic, seed_torch
     from pipeline.training.report_line import found_line
     from pipeline.training.scoring import Validation
-    from pipeline.training.similarity import ONCE_TAUGHT, WHILE_TRAINING, choose_similarity
+    from pipeline.training.similarity import WHILE_TRAINING, choose_similarity
     from pipeline.training.warm_start import UP_TO, continue_from, fetch, learned_up_to, to_replay, write_items
     from pipeline.training.weights import save_model, write_history
 
@@ -135,6 +130,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         raise BadConfiguration(
             f"pretrain.positions is rotary, which turns pairs of coordinates, and a head is {head_width} wide; choose "
             "pretrain.width and pretrain.heads so that it is even"
+        )
+    if params.meta != "none" and (params.relative_time or params.events):
+        raise BadConfiguration(
+            f"pretrain.meta is {params.meta}, whose tasks come without times and events; set it to none, or set "
+            "pretrain.relative_time and pretrain.events to false"
         )
     device = make_deterministic(job.threads, params.width)
     kinds = modalities(vectors)
@@ -185,20 +185,6 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     task = NextItem(domains, params.full_softmax_items, params.sampled_items, params.gbce)
     loss = with_objectives(task, domains, params.contrastive, params.attribute_prediction)
     history = fit(model, sequences, loss, validation, plan, job.scratch / "pretrain")
-    for generation in range(2, 1 + (params.generations if start is None else 1)):
-        scratch, name = job.scratch / f"generation-{generation}", f"pretrain, generation {generation}"
-        whole = [domain for domain in domains if task.scores_whole(domain.name)]
-        if not whole:
-            raise BadConfiguration(
-                f"pretrain.generations is {params.generations}, and no source is small enough to be scored whole, as "
-                "opinions are; raise pretrain.full_softmax_items (with loss softmax), or set pretrain.generations to 1"
-            )
-        opinions = {domain.name: opinions_of(model, domain, scratch / domain.name) for domain in whole}
-        seed_torch(params.seed, "pretrain", "weights", generation)
-        model = SequentialRecommender(replace(spec, similarity=min(spec.similarity, ONCE_TAUGHT))).to(device)
-        taught = BornAgain(task, {domain.name: domain for domain in domains}, opinions)
-        rows = fit(model, sequences, taught, validation, replace(plan, name=name), scratch)
-        history += [{**row, "generation": generation} for row in rows]
     rows = history
     if params.meta != "none":
         plan = params.meta_plan("pretrain", params.temperature)

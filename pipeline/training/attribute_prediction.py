@@ -45,7 +45,8 @@ class AttributePrediction:
         if not rows.any():
             return states.new_zeros(())
         known = self._known[batch.domain]  # (a,), ascending
-        logits = states[rows] @ model.items.attributes(known).T  # (n, a)
+        of_own = states[rows, : model.spec.width]  # with fusion at the decision: what weighs attributes and ID
+        logits = of_own @ model.items.attributes(known).T  # (n, a)
         columns = torch.searchsorted(known, attributes[rows]).clamp(max=len(known) - 1)
         found = functional.log_softmax(logits, dim=1).gather(1, columns)  # (n, A)
         share = told[rows].to(found.dtype)

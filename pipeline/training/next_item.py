@@ -71,10 +71,6 @@ class NextItem:
         targets = torch.from_numpy(batch.targets[batch.targets > 0]).to(trained.device)
         return sampled_candidates(trained, targets, self._sampled_items)
 
-    def scores_whole(self, domain: str) -> bool:
-        """Whether every item of a domain is a candidate of its batches."""
-        return domain in self._full
-
     def positives(self, batch: Batch, candidates: Candidates) -> Tensor:
         """int64 [N]: the column of each target, row by row of the batch."""
         targets = torch.from_numpy(batch.targets[batch.targets > 0]).to(candidates.items.device)

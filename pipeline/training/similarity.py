@@ -11,7 +11,6 @@ from pipeline.models.recommender import SequentialRecommender
 log = logging.getLogger(__name__)
 
 WHILE_TRAINING = 4.0  # the weight that epochs are compared with; the best one varies little from epoch to epoch
-ONCE_TAUGHT = 2.0  # the same for a model that has learned from an opinion with likeness in it
 WEIGHTS = (0.0, 2.0, 4.0, 6.0, 8.0, 11.0, 16.0)  # one peak: the walk up from `WHILE_TRAINING` ends at the first loss
 
 

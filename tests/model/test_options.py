@@ -59,7 +59,10 @@ def test_times_events_and_fusion_at_the_decision_teach_a_student_that_reads_item
 
     chain = Chain(world).copy_to(tmp_path / "world")
     told = {"relative_time": True, "events": True, "fusion": "decision"}
-    chain.run("pretrain", epochs=1, similarity=True, compile=True, **told)  # on a CPU nothing is compiled
+    with pytest.raises(BadConfiguration, match="without times and events"):
+        chain.run("pretrain", meta="reptile", **told)
+    # on a CPU nothing is compiled
+    chain.run("pretrain", epochs=1, similarity=True, compile=True, attribute_prediction=0.1, **told)
     chain.run("transfer", epochs=1)
     chain.run("distill", epochs=1, similarity=True)
     chain.run("prune", recovery_epochs=1)

@@ -25,7 +25,7 @@ Chain(Path(sys.argv[1])).run(WORK)
 """
 
 
-PRETRAINING = PROGRAM.replace("WORK", '"pretrain", epochs=2, average_epochs=0.5, generations=2')
+PRETRAINING = PROGRAM.replace("WORK", '"pretrain", epochs=3, average_epochs=0.5')
 
 
 def start(world, program: str = PRETRAINING) -> subprocess.Popen:
@@ -62,8 +62,8 @@ def test_killed_twice_ends_as_if_never_killed(fresh):
     assert start(fresh.root).wait() == 0
     uninterrupted = weights(fresh)
     history = (fresh.folder("models/backbone") / "history.jsonl").read_bytes()
-    for training, beyond in (("pretrain", 2), ("generation-2", 3)):  # in the first epoch, and of the next generation
-        checkpoint = fresh.root / "scratch" / "pretrain" / training / FILE
+    checkpoint = fresh.root / "scratch" / "pretrain" / "pretrain" / FILE
+    for beyond in (2, 11):  # in the first epoch, and later
         process = start(fresh.root)
         deadline = time.monotonic() + 60
         while not (checkpoint.exists() and steps_done(checkpoint) >= beyond):
