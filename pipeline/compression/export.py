@@ -206,7 +206,8 @@ def export_onnx(
     axes = {name: {0: "batch"} for name in (*inputs, *OUTPUTS)}
     axes["history"][1], axes["profile_attributes"][1], axes["seen"][1] = "length", "attributes", "seen"
     # axes of one name are of one length: a runtime counts on it
-    axes |= {name: {0: "items" if name == "vectors" else name} for name in graph.catalogue} | {BLOCKED: {0: "batch or 1", 1: "items or 1"}}
+    axes |= {name: {0: "items" if name == "vectors" else name} for name in graph.catalogue}
+    axes[BLOCKED] = {0: "batch or 1", 1: "items or 1"}
     axes["all_scores"][1] = "items"
     defaults = {name: value.numpy() for name, value in graph.catalogue.items()}
     defaults[BLOCKED] = np.zeros((1, 1), dtype=bool)
