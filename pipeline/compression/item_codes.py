@@ -70,7 +70,8 @@ def factors(data: DomainData, rank: int) -> Tensor:
     """
     users = np.repeat(np.arange(len(data.offsets) - 1), np.diff(data.offsets))
     places = torch.from_numpy(np.stack([users, np.asarray(data.items)]).astype(np.int64))
-    taken = torch.sparse_coo_tensor(places, torch.ones(len(data.items)), (len(data.offsets) - 1, data.n_items + 1))
+    shape = (len(data.offsets) - 1, data.n_items + 1)
+    taken = torch.sparse_coo_tensor(places, torch.ones(len(data.items)), shape, check_invariants=True)
     _, size, items = torch.svd_lowrank(taken, q=min(rank, *taken.shape), niter=4)
     return items * size
 
