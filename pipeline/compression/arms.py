@@ -100,9 +100,11 @@ class Lab:
         seed_torch(self.plan.seed, self.plan.name, "weights")
         model = SequentialRecommender(self.spec).to(self.domain.catalogue.device)
         if self.spec.table == CODES:
-            taught = teacher_vectors is not None
-            vectors = teacher_vectors if taught else factors(self.domain.data, self.spec.id_width)
-            give_codes(model, self.domain.name, self.domain.catalogue, vectors, start=taught)
+            vectors = teacher_vectors
+            if vectors is None:
+                vectors = factors(self.domain.data, self.spec.id_width)
+            start = teacher_vectors is not None
+            give_codes(model, self.domain.name, self.domain.catalogue, vectors, start)
         return model
 
     def _train(self, name: str, model: SequentialRecommender, loss: Loss, plan: Plan) -> Arm:
