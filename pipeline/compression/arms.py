@@ -1,7 +1,8 @@
 """A student and its control arms: without them, "the student keeps 103 %" says nothing.
 
 * `taught`: the student, with the task and the teacher's opinion;
-* `untaught`: the same student, the same start and the same steps, with the task alone. What the teacher is worth;
+* `untaught`: the same student and the same steps, with the task alone. What the teacher is worth. Its start is the same
+  but for coded tables, which start from the teacher's vectors: here they know nothing of it;
 * `teacher-sized`: a model of the teacher's size from random weights, with the task alone, as many steps unless it
   stops early. A teacher that is not ahead of it is a weak one, and keeping all of it is no merit.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from pipeline.compression.distill import Lessons, Taught, with_projections, without_projections
 from pipeline.compression.int8_rows import with_int8_rows
-from pipeline.compression.item_codes import give_codes
+from pipeline.compression.item_codes import factors, give_codes
 from pipeline.compression.teacher_outputs import TeacherOutputs
 from pipeline.models.item_table import CODES
 from pipeline.models.recommender import SequentialRecommender
@@ -58,7 +59,7 @@ class Lab:
 
     Attributes:
         domain: the target, opened with the arms' spec.
-        codes_from: the teacher's item vectors, float32 [n_items + 1, D], behind the codes of a coded table.
+        codes_from: the teacher's item vectors, float32 [n_items + 1, D], behind the codes of a taught student.
         rounds: the rows of the trained ID table are rounded to bytes.
     """
 
@@ -73,7 +74,7 @@ class Lab:
 
     def taught(self, outputs: TeacherOutputs, lessons: Lessons) -> Arm:
         """The student with its teacher; stops early."""
-        student = self.fresh()
+        student = self.fresh(self.codes_from)
         if lessons.matching:
             with_projections(student, outputs.vectors.shape[1])
         return self._train(TAUGHT, student, Taught(self.task, outputs, self.domain, lessons), self.plan)
@@ -90,13 +91,20 @@ class Lab:
         plan = replace(self.plan, patience=min(PATIENCE, self.plan.patience), stop_after=epochs)
         return self._train(name, self.fresh(), self.task, plan)
 
-    def fresh(self) -> SequentialRecommender:
-        """The model before training; the same one every time."""
+    def fresh(self, teacher_vectors: Tensor | None = None) -> SequentialRecommender:
+        """The model before training; the same one every time.
+
+        Args:
+            teacher_vectors: what the codes of a coded table are made from; None, they are made without a teacher.
+        """
         seed_torch(self.plan.seed, self.plan.name, "weights")
         model = SequentialRecommender(self.spec).to(self.domain.catalogue.device)
         if self.spec.table == CODES:
-            assert self.codes_from is not None
-            give_codes(model, self.domain.name, self.domain.catalogue, self.codes_from)
+            vectors = teacher_vectors
+            if vectors is None:
+                vectors = factors(self.domain.data, self.spec.id_width)
+            start = teacher_vectors is not None
+            give_codes(model, self.domain.name, self.domain.catalogue, vectors, start)
         return model
 
     def _train(self, name: str, model: SequentialRecommender, loss: Loss, plan: Plan) -> Arm:

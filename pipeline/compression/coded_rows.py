@@ -1,7 +1,7 @@
 """Export of a model whose items are codes and nothing else: the catalogue stays in codes, a few bytes an item.
 
-Nothing is rounded that training has not seen, but the pieces to half floats, and items outside of training, whose
-vectors are made of what they are: they get the nearest pieces.
+Nothing is rounded that training has not seen, but the pieces to half floats. Items outside of training, whose vectors
+are made of what they are, are rows of bytes beside the codes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.compression.fixed_rows import FixedRows
-from pipeline.compression.item_codes import nearest
+from pipeline.compression.packed_rows import INT8, packed
 from pipeline.exit_codes import BadConfiguration
 from pipeline.models.item_table import CodedRows
 from pipeline.models.recommender import SequentialRecommender
@@ -23,10 +23,15 @@ class CodedGraph(FixedRows):
     Attributes:
         codes: uint8 [m + 1, P].
         pieces: float16 [P, codes, D / P].
+        others: int64 [n], the rows that are no codes.
+        rows, scales: int8 [n, D] and float32 [n], what these are.
     """
 
     codes: Tensor
     pieces: Tensor
+    others: Tensor
+    rows: Tensor
+    scales: Tensor
 
     def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int) -> None:
         """Raises:
@@ -40,23 +45,24 @@ class CodedGraph(FixedRows):
                 "distill.id_alone to true and distill.id_width to distill.width, or choose other rows"
             )
         first = model.items.first_row[domain.name]
-        codes = table.codes[first : first + len(self.vectors)].cpu().clone()
-        pieces = table.weight.detach().cpu()
         others = torch.nonzero(~domain.catalogue.trained).flatten().cpu()  # padding among them
-        for part, columns in enumerate(self.vectors[others].cpu().split(pieces.shape[2], dim=1)):
-            codes[others, part] = nearest(columns, pieces[part]).to(torch.uint8)
-        self.register_buffer("codes", codes)
-        self.register_buffer("pieces", pieces.half())
+        rows, scales = packed(self.vectors[others].cpu().numpy(), INT8)
+        self.register_buffer("codes", table.codes[first : first + len(self.vectors)].cpu().clone())
+        self.register_buffer("pieces", table.weight.detach().cpu().half())
+        self.register_buffer("others", others)
+        self.register_buffer("rows", torch.from_numpy(rows))
+        self.register_buffer("scales", torch.from_numpy(scales))
         self.vectors.copy_(self.unpacked(*self.constants.values()))
 
     @property
     def constants(self) -> dict[str, Tensor]:
         """The catalogue of the export."""
-        return {"codes": self.codes, "pieces": self.pieces}
+        return {name: getattr(self, name) for name in ("codes", "pieces", "others", "rows", "scales")}
 
     def unpacked(self, *constants: Tensor) -> Tensor:
         """See `FixedRows.unpacked`."""
-        codes, pieces = constants
+        codes, pieces, others, rows, scales = constants
         n_parts, n_codes, _ = self.pieces.shape
         places = codes.long() + torch.arange(n_parts) * n_codes  # (m + 1, P)
-        return torch.nn.functional.embedding(places, pieces.flatten(0, 1)).float().flatten(1)
+        coded = torch.nn.functional.embedding(places, pieces.flatten(0, 1)).float().flatten(1)  # (m + 1, D)
+        return coded.scatter(0, others[:, None].expand_as(rows), rows.float() * scales[:, None])

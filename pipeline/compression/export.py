@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
 from pipeline.compression.masks import stored_sparsely
-from pipeline.compression.packed_rows import CODES, FLOAT32
+from pipeline.compression.packed_rows import CODES, FLOAT32, INT8
 from pipeline.data.sequences import Array
 from pipeline.exit_codes import BadConfiguration
 from pipeline.models.recommender import SequentialRecommender, read_sequences
@@ -175,7 +175,7 @@ def export_onnx(
     Args:
         top_k: most items of an answer.
         rows: of the catalogue: float32, int8, int4 or codes.
-        linears: of the trunk: float32 or int8.
+        linears: of the trunk: float32, int8 or int8_weights.
         metadata: written into the file.
         sparse: weights that are mostly zeros are kept as places and values (`pipeline.compression.masks`).
 
@@ -186,7 +186,7 @@ def export_onnx(
         the same in torch, to compare with; its linear layers are in float32 in any case.
     """
     from pipeline.compression.coded_rows import CodedGraph
-    from pipeline.compression.quantised import PackedGraph, with_int8_linears
+    from pipeline.compression.quantised import PackedGraph, with_int8_linears, with_int8_weights
 
     if model.spec.reads_moments:
         raise BadConfiguration(
@@ -217,16 +217,15 @@ def export_onnx(
     axes = {name: {0: "batch"} for name in (*inputs, *OUTPUTS)}
     axes["history"][1], axes["profile_attributes"][1], axes["seen"][1] = "length", "attributes", "seen"
     # axes of one name are of one length: a runtime counts on it
-    axes |= {name: {0: "items" if name == "vectors" else name} for name in graph.catalogue} | {
-        BLOCKED: {0: "batch or 1", 1: "items or 1"}
-    }
+    axes |= {name: {0: "items" if name == "vectors" else name} for name in graph.catalogue}
+    axes[BLOCKED] = {0: "batch or 1", 1: "items or 1"}
     axes["all_scores"][1] = "items"
     defaults = {name: value.numpy() for name, value in graph.catalogue.items()}
     defaults[BLOCKED] = np.zeros((1, 1), dtype=bool)
     traced = _traced(graph, example, inputs, OUTPUTS, axes)
     _fix(traced, graph.constants)
     if linears != FLOAT32:
-        traced = with_int8_linears(traced)
+        traced = with_int8_linears(traced) if linears == INT8 else with_int8_weights(traced)
     _write(stored_sparsely(traced) if sparse else traced, path, defaults, metadata or {})
     return graph
 

@@ -1,16 +1,20 @@
-"""Codes of items for a coded table, from the vectors that the teacher has of them: product quantisation.
+"""Codes of items for a coded table: product quantisation of vectors that are known before training.
 
-As RecJPQ (arXiv 2312.06165), whose codes are bins along the leading directions of users × items; here the teacher's
-vectors are factorised, which know that and the content. The directions are dealt out to the parts in turn, k-means in
-each finds the pieces (Jégou and others, "Product Quantization for Nearest Neighbor Search", IEEE PAMI 2011), and a
-student starts from the pieces, which is from its teacher's vectors in short.
+Of a student with its teacher these are the teacher's item vectors. The student starts from the pieces too, which is
+from its teacher's vectors in short. Without a teacher they are the factors of users × items, as RecJPQ has them (arXiv
+2312.06165), and the pieces start at random.
+
+The leading directions are dealt out to the parts in turn, and k-means in each finds the pieces (Jégou and others,
+"Product Quantization for Nearest Neighbor Search", IEEE PAMI 2011).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.training_set import DomainData
 from pipeline.models.item_encoder import Catalogue
 from pipeline.models.item_table import CodedRows
 from pipeline.models.recommender import SequentialRecommender
@@ -59,19 +63,34 @@ def nearest(points: Tensor, centres: Tensor) -> Tensor:
     return torch.cat([(lengths - 2 * some @ centres.T).argmin(1) for some in points.split(ROWS_AT_ONCE)])
 
 
+def factors(data: DomainData, rank: int) -> Tensor:
+    """Items by who took them: the leading `rank` factors of users × items at most, float32 [n_items + 1, rank].
+
+    Draws from torch's generator.
+    """
+    users = np.repeat(np.arange(len(data.offsets) - 1), np.diff(data.offsets))
+    places = torch.from_numpy(np.stack([users, np.asarray(data.items)]).astype(np.int64))
+    shape = (len(data.offsets) - 1, data.n_items + 1)
+    taken = torch.sparse_coo_tensor(places, torch.ones(len(data.items)), shape, check_invariants=True)
+    _, size, items = torch.svd_lowrank(taken, q=min(rank, *taken.shape), niter=4)
+    return items * size
+
+
 @torch.no_grad()
-def give_codes(student: SequentialRecommender, domain: str, catalogue: Catalogue, teacher_vectors: Tensor) -> None:
-    """Set codes and pieces of a student's coded table from the vectors that its teacher has of one domain's items.
+def give_codes(student: SequentialRecommender, domain: str, catalogue: Catalogue, vectors: Tensor, start: bool) -> None:
+    """Set the codes of a student's coded table from vectors of one domain's items.
 
     Args:
         catalogue: of the domain; items outside of training keep code 0, which nobody reads.
-        teacher_vectors: float32 [n_items + 1, D].
+        vectors: float32 [n_items + 1, D].
+        start: set the pieces too.
     """
     table = student.items.ids
     assert isinstance(table, CodedRows)
     trained = torch.nonzero(catalogue.trained).flatten()
     if len(trained):
         parts, codes, piece = table.weight.shape
-        found, pieces = codes_of(teacher_vectors[trained].cpu(), parts, codes, parts * piece)
+        found, pieces = codes_of(vectors[trained].cpu(), parts, codes, parts * piece)
         table.codes[student.items.first_row[domain] + trained] = found.to(table.codes.device)
-        table.weight.copy_(pieces)
+        if start:
+            table.weight.copy_(pieces)

@@ -4,8 +4,9 @@ The catalogue is a constant, and new rows come behind it: `pipeline.compression.
 are rounded: a row has one scale, its largest number's, and a learned vector has a few large numbers; seen from other
 axes they are all about as large (as QuIP# does for weights, arXiv 2402.04396).
 
-Linear layers are rounded by ONNX Runtime (`MatMulInteger` behind `DynamicQuantizeLinear`), to seven bits, with which
-processors with and without instructions for it get the same sums.
+Linear layers in int8 are rounded by ONNX Runtime (`MatMulInteger` behind `DynamicQuantizeLinear`), to seven bits, with
+which processors with and without instructions for it get the same sums. Of int8 weights only the weights are rounded,
+to eight bits; like the catalogue they are unpacked once, and products are those of floats.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import math
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
 from pipeline.compression.fixed_rows import FixedRows
-from pipeline.compression.packed_rows import INT4, RAISED, packed
+from pipeline.compression.packed_rows import INT4, INT8, RAISED, packed
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.domains import Domain
 
@@ -88,3 +91,26 @@ def with_int8_linears(model: onnx.ModelProto) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
         )
         return onnx.load(path)
+
+
+def with_int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with the weights of every product in bytes, each of its outputs on a scale of its own."""
+    graph = model.graph
+    dense = {one.name: one for one in graph.initializer if len(one.dims) == 2 and one.data_type == TensorProto.FLOAT}
+    unpack = []
+    for node in graph.node:
+        if node.op_type != "MatMul" or node.input[1] not in dense:
+            continue
+        weight = dense.pop(node.input[1])
+        columns = numpy_helper.to_array(weight).T  # (outputs, inputs)
+        steps, scales = packed(columns, INT8)
+        name = weight.name
+        graph.initializer.remove(weight)
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(steps.T), f"{name}_steps"))
+        graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scales"))
+        unpack.append(onnx.helper.make_node("Cast", [f"{name}_steps"], [f"{name}_floats"], to=TensorProto.FLOAT))
+        unpack.append(onnx.helper.make_node("Mul", [f"{name}_floats", f"{name}_scales"], [name]))
+    nodes = [*unpack, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model

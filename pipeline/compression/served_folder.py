@@ -36,7 +36,7 @@ class Export:
     Attributes:
         top_k: items that one call returns.
         rows: numbers of the catalogue: float32, int8, int4 or codes.
-        linears: weights of the trunk: float32 or int8.
+        linears: weights of the trunk: float32, int8 or int8_weights.
         sparse: zeros among the trunk's weights are left out of the file.
     """
 

@@ -81,7 +81,9 @@ class Params(StageParams):
     rows: Literal["float32", "int8", "int4", "codes"] = Field(
         default="float32", description="the exported catalogue's numbers; codes: of items that are codes alone"
     )
-    linears: Literal["float32", "int8"] = Field(default="float32", description="the exported trunk's weights")
+    linears: Literal["float32", "int8", "int8_weights"] = Field(
+        default="float32", description="the exported trunk: int8 computes in integers, int8_weights in floats"
+    )
 
 
 def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:

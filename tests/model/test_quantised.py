@@ -41,7 +41,7 @@ def exact(made, opened, top_k: int = 20):
     return ServedGraph(model, opened(model), top_k).eval()
 
 
-@pytest.mark.parametrize(("rows", "linears"), [("int8", "float32"), ("int8", "int8"), ("float32", "int8")])
+@pytest.mark.parametrize(("rows", "linears"), [("int8", "float32"), ("int8", "int8"), ("float32", "int8_weights")])
 def test_bytes_keep_the_first_items_of_every_test_user(rounded, data, opened, rows, linears):
     made = rounded(rows, linears)
     folder = made.folder("models/served")
