@@ -46,8 +46,8 @@ from figures import Figure, write_figures
 from training_sets import Shop, read_tables, write_training_set
 
 from pipeline.compression.agreement import overlap, same_order
-from pipeline.compression.export import ServedGraph
 from pipeline.compression.served_folder import FIRST
+from pipeline.compression.served_graph import ServedGraph
 from pipeline.data.adapters import amazon, movielens
 from pipeline.data.training_set import DomainData, load_domain
 from pipeline.evaluation.retention import retention

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.compression.export import ServedGraph
 from pipeline.compression.new_items import TEXT
+from pipeline.compression.served_graph import ServedGraph
 from pipeline.compression.served_model import ServedModel, close
 from pipeline.data.sequences import Array
 from pipeline.data.training_set import DomainData, Holdout

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor, cat, nn, where
 
-from pipeline.compression.export import ServedGraph
+from pipeline.compression.served_graph import ServedGraph
 
 
 class FixedRows(ServedGraph):

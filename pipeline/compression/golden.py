@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from pipeline.compression.export import ServedGraph
+from pipeline.compression.served_graph import ServedGraph
 from pipeline.compression.served_model import session_options
 from pipeline.data.training_set import DomainData
 from pipeline.models.attributes import padded_bags

@@ -14,10 +14,11 @@ import torch
 
 from pipeline.compression.agreement import check_agreement, check_item_encoder, overlap
 from pipeline.compression.catalogue import write_catalogue
-from pipeline.compression.export import ServedGraph, export_item_encoder, export_onnx
+from pipeline.compression.export import export_item_encoder, export_onnx
 from pipeline.compression.golden import golden_request
 from pipeline.compression.new_items import ITEM_ENCODER
 from pipeline.compression.packed_rows import FLOAT32, INT4
+from pipeline.compression.served_graph import ServedGraph
 from pipeline.compression.served_model import MODEL
 from pipeline.exit_codes import BadConfiguration
 from pipeline.features.whitening import WHITENING

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.compression.agreement import same_order
-from pipeline.compression.export import ServedGraph
 from pipeline.compression.masks import zero_smallest
+from pipeline.compression.served_graph import ServedGraph
 from pipeline.compression.served_model import ServedModel
 from pipeline.exit_codes import BadConfiguration
 from pipeline.training.weights import load_model

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.compression import export, served_folder
 from pipeline.compression.agreement import overlap, same_order
-from pipeline.compression.export import ServedGraph
+from pipeline.compression.served_graph import ServedGraph
 from pipeline.compression.served_model import ServedModel
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
