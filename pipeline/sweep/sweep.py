@@ -18,7 +18,7 @@ from pipeline.evaluation.retention import retention
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.runs.attempt import write_json
 from pipeline.sweep.frontier import frontier
-from pipeline.sweep.grid import EXPORTS, STUDENTS
+from pipeline.sweep.grid import EXPORTS, STUDENTS, fits
 from pipeline.sweep.points import Figures, Source, figures_of_served, figures_of_torch, make_served, make_student
 from pipeline.training.weights import ABOUT
 
@@ -65,7 +65,7 @@ def sweep(source: Source, kept: Path, students: Sequence[str], exports: Sequence
         in_torch = figures_of_torch(source, folder / "student", data)
         controls = {"untaught": arms["untaught"], "teacher_sized": arms["teacher-sized"]}
         points.append(_row(student, "torch", in_torch, teacher) | controls)
-        for export in exports:
+        for export in (name for name in exports if fits(student, name)):
             log.info("%s, %s", student, export)
             place = folder / _folder(EXPORTS[export])
             try:
