@@ -5,8 +5,8 @@ so that nothing comes from the cache; then workers of a long stage are killed. N
 
 * `stage_overhead_s`: median over stages of the task's wall time less the bare function's, runtime process;
 * `docker_extra_s`: median over stages of docker's wall time less that of process;
-* `adoptions_ok`: of 20 workers (or as many as the first argument says, an even number) killed while their stage worked, how many
-  retries adopted the container, a first one being started and no second one;
+* `adoptions_ok`: of 20 workers (or as many as the first argument says, an even number) killed while their stage
+  worked, how many retries adopted the container, a first one being started and no second one;
 * `stopped_after_s`: the longest time from marking such a task failed to the end of its container; a heartbeat, which
   is at most five seconds away, is part of it.
 """
