@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from pipeline.augmentation.arms import GAN, NONE
-from pipeline.evaluation.report import STYLE
+from pipeline.evaluation.page import html_page
 
 Row = dict[str, Any]
 LIKENESS = {
@@ -39,14 +39,7 @@ def render_report(about: Row) -> str:
         f'<p class="soft">It may take {about["cpu_seconds_limit"]:g} CPU-seconds (augment.budget_cpu_seconds); what it '
         "took stands in the manifest of the stage.</p>"
     )
-    style = STYLE.read_text("utf-8") + CHART
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{target}: augmentation</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
+    return html_page(f"{about['target']}: augmentation", body, CHART)
 
 
 def _headline(about: Row) -> str:

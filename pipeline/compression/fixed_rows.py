@@ -11,12 +11,14 @@ callers see no difference.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, cat, nn, where
 
 from pipeline.compression.served_graph import ServedGraph
 
 
-class FixedRows(ServedGraph):
+class FixedRows(ServedGraph, ABC):
     """A `ServedGraph` whose catalogue can grow, not change.
 
     Attributes:
@@ -28,9 +30,10 @@ class FixedRows(ServedGraph):
         """The input that adds to the catalogue."""
         return {"added": self.vectors.new_zeros(0, self.vectors.shape[1])}
 
+    @abstractmethod
     def unpacked(self, *constants: Tensor) -> Tensor:
         """The catalogue of the export, float32 [m + 1, D], from `constants`."""
-        raise NotImplementedError
+        ...
 
     def read(self, history: Tensor, *catalogue: Tensor) -> Tensor:
         """See `ServedGraph.read`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from pipeline.evaluation.report import STYLE
+from pipeline.evaluation.page import html_page
 
 Row = dict[str, Any]
 MEANING = {
@@ -30,13 +30,7 @@ def render_report(about: Row) -> str:
         ]
     if about["tables"]:
         body += ["<h2>What an item table would take</h2>", _tables(about["tables"], about["table"])]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{target}: distillation</title>\n<style>\n{STYLE.read_text('utf-8')}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
+    return html_page(f"{about['target']}: distillation", body)
 
 
 def _arms(found: Row) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from html import escape
-from pathlib import Path
 from typing import Any
 
+from pipeline.evaluation.page import html_page
 from pipeline.evaluation.slices import MEANING
 
-STYLE = Path(__file__).with_name("report.css")
 COLUMNS = ("ndcg10", "hr10", "ndcg20", "hr20", "mrr", "auc")
 TITLES = {
     "ndcg10": "NDCG@10",
@@ -51,14 +50,7 @@ def render_report(metrics: Row) -> str:
             '<p class="soft">Mean difference of NDCG@10 over the same users.</p>',
             _differences(metrics["differences"]),
         ]
-    style = STYLE.read_text("utf-8")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{target}: evaluation</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
+    return html_page(f"{metrics['target']}: evaluation", body)
 
 
 def _headline(metrics: Row) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from pipeline.evaluation.report import STYLE
+from pipeline.evaluation.page import html_page
 
 Row = dict[str, Any]
 PLOT = """
@@ -40,13 +40,7 @@ def render_report(found: Row) -> str:
             for row in found["refused"]
         ),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{target}: compression</title>\n<style>\n{STYLE.read_text('utf-8')}{PLOT}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
+    return html_page(f"{found['target']}: compression", body, PLOT)
 
 
 def _plot(rows: Sequence[Row], cost: str, title: str, best: Sequence[str], teacher: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.augmentation.parts import ALL
 from pipeline.data.sequences import Array
-from pipeline.evaluation.report import STYLE
+from pipeline.evaluation.page import html_page
 from pipeline.evaluation.statistics import Estimate, bootstrap
 from pipeline.simulation.chart import Line, chart
 from pipeline.training.randomness import generator
@@ -122,19 +122,20 @@ def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row], states: 
             cells = "".join(_cell(by.get(part)) for part in parts)
             note = " (more steps than the others)" if arm == LONG else ""
             body.append(f"<tr><td>{share:.3g}</td><th>{escape(arm + note)}</th>{cells}</tr>")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(target)}: transfer</title>\n<style>\n{STYLE.read_text('utf-8')}{PALETTE}</style>\n</head>\n"
-        "<body>\n"
-        f"<h1>Does transfer help {escape(target)}?</h1>\n<ul>{said}</ul>\n{_plot(rows, shares)}\n"
+    elements = [
+        f"<h1>Does transfer help {escape(target)}?</h1>",
+        f"<ul>{said}</ul>",
+        _plot(rows, shares),
         "<p class='soft'>NDCG@10 on test users, every item ranked, seen ones masked; below it the gain over scratch at "
-        f"equal steps. {CONFIDENCE:.0%} bootstraps over users, paired.</p>\n"
+        f"equal steps. {CONFIDENCE:.0%} bootstraps over users, paired.</p>",
         f'<div class="scroll"><table><thead><tr><th>share</th><th>arm</th>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>\n"
-        "<h2>Known and new</h2>\n<p class='soft'>Users and items without training interactions are new; a new user's "
-        f'earlier interactions are read, not trained on.</p>\n<div class="scroll">{states}</div>\n</body>\n</html>\n'
-    )
+        f"<tbody>{''.join(body)}</tbody></table></div>",
+        "<h2>Known and new</h2>",
+        "<p class='soft'>Users and items without training interactions are new; a new user's earlier interactions are "
+        "read, not trained on.</p>",
+        f'<div class="scroll">{states}</div>',
+    ]
+    return html_page(f"{target}: transfer", elements, PALETTE)
 
 
 def _cell(row: Row | None) -> str:

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.report import STYLE
+from pipeline.evaluation.page import html_page
 
 Row = dict[str, Any]
 
@@ -32,13 +32,7 @@ def render_report(about: Row) -> str:
         body += ["<h2>Ways to fine-tune</h2>", _arms(about)]
     if about["tasks"]:
         body += ["<h2>Several tasks at once</h2>", _tasks(about["tasks"])]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{target}: transfer</title>\n<style>\n{STYLE.read_text('utf-8')}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
+    return html_page(f"{about['target']}: transfer", body)
 
 
 def _arms(about: Row) -> str:

@@ -66,10 +66,12 @@ def chosen_user_states(
     Returns:
         the model itself and None where it has no user states or no validation user can be judged.
     """
+    if not model.spec.user_state:
+        return model, None
     nobody = np.zeros(domain.data.n_items + 1, dtype=bool)
     parts = parts_of(domain.data, "validation", nobody, limit, seed, SUPPORTS)
     parts = [part for part in parts if part.thin or part.name == ALL]  # nobody's items are of the tail
-    if not model.spec.user_state or not parts:
+    if not parts:
         return model, None
     candidates = {factor: _scaled(model, factor) for factor in FACTORS}
     values = {factor: judged(candidate, domain, parts) for factor, candidate in candidates.items()}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 
 import pytest
 import torch
@@ -18,7 +16,8 @@ from pipeline.training.meta import MetaTraining
 from pipeline.training.next_item import NextItem
 from pipeline.training.randomness import make_deterministic
 from pipeline.training.weights import load_model, weights_hash
-from tests.model.test_resume import PROGRAM, fresh, start, steps_done, weights  # noqa: F401
+from tests.model.interruptions import kill_beyond
+from tests.model.test_resume import PROGRAM, fresh, start, weights  # noqa: F401
 
 SHORT = {"epochs": 1, "meta_epochs": 2, "meta_groups": 2, "meta_steps": 2}
 
@@ -97,15 +96,7 @@ def test_killed_in_its_episodes_it_ends_as_if_never_killed(fresh, tmp_path):  # 
     whole = weights(fresh)
     program = PROGRAM.replace("WORK", f'"pretrain", **{changed!r}')
     checkpoint = fresh.root / "scratch" / "pretrain" / "meta" / FILE
-    process = start(fresh.root, program)
-    deadline = time.monotonic() + 60
-    while not (checkpoint.exists() and steps_done(checkpoint) >= 3):
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert steps_done(checkpoint) >= 3
+    kill_beyond(start(fresh.root, program), checkpoint, 3)
     assert not any(fresh.folder("models/backbone").iterdir())
     fresh.run("pretrain", **changed)
     assert weights(fresh) == whole

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from pipeline.settings import CHECKOUT
 from pipeline.training.checkpoints import FILE
+from tests.model.interruptions import kill_beyond
 from tests.training_data import OUTPUT
 
 PROGRAM = """
@@ -37,13 +36,6 @@ def weights(chain) -> str:
     return json.loads((chain.folder("models/backbone") / "model.json").read_text())["weights_sha256"]
 
 
-def steps_done(path) -> int:
-    from pipeline.training.checkpoints import safe_open
-
-    with safe_open(path, framework="pt") as opened:
-        return json.loads(opened.metadata()["state"])["step"]
-
-
 @pytest.fixture
 def fresh(chain, tmp_path):
     return chain.copy_to(tmp_path / "world")
@@ -64,15 +56,7 @@ def test_killed_twice_ends_as_if_never_killed(fresh):
     history = (fresh.folder("models/backbone") / "history.jsonl").read_bytes()
     checkpoint = fresh.root / "scratch" / "pretrain" / "pretrain" / FILE
     for beyond in (2, 11):  # in the first epoch, and later
-        process = start(fresh.root)
-        deadline = time.monotonic() + 60
-        while not (checkpoint.exists() and steps_done(checkpoint) >= beyond):
-            assert process.poll() is None, "it ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        assert steps_done(checkpoint) >= beyond
+        kill_beyond(start(fresh.root), checkpoint, beyond)
     assert start(fresh.root).wait() == 0
     assert weights(fresh) == uninterrupted
     assert (fresh.folder("models/backbone") / "history.jsonl").read_bytes() == history
@@ -87,14 +71,7 @@ def test_compression_killed_in_its_second_training_ends_as_if_never_killed(chain
     whole.run(stage, **changed)
     program = PROGRAM.replace("WORK", f"{stage!r}, **{changed!r}")
     begun = fresh.root / "scratch" / stage / second / FILE
-    process = start(fresh.root, program)
-    deadline = time.monotonic() + 60
-    while not (begun.exists() and steps_done(begun) >= 3):
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_beyond(start(fresh.root, program), begun, 3)
     assert start(fresh.root, program).wait() == 0
     for path in sorted(whole.folder(OUTPUT[stage]).iterdir()):
         assert (fresh.folder(OUTPUT[stage]) / path.name).read_bytes() == path.read_bytes(), path.name

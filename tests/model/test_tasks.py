@@ -11,7 +11,6 @@ import torch
 
 from pipeline.data.sequences import Sequences, load_sequences, write_sequences
 from pipeline.data.training_set import load_dataset, load_domain
-from pipeline.training import loop
 from pipeline.training.domains import open_domain
 from pipeline.training.scoring import Validation
 from pipeline.training.weights import load_model, weights_hash
@@ -22,6 +21,7 @@ from pipeline.transfer.tasks.labels import Task, tasks_of
 from pipeline.transfer.tasks.loss import start_of
 from pipeline.transfer.tasks.towers import Towers
 from pipeline.transfer.tasks.weighting import Weighting
+from tests.model.interruptions import interrupted
 
 GIVEN = {"seed": 7, "epochs": 2, "learning_rate": 0.003, "batch_users": 16}
 
@@ -114,18 +114,8 @@ def test_towers_learn_and_leave_no_trace_in_the_model(tuning, tmp_path):
 def test_killed_and_run_again_the_weights_are_the_same(tuning, tmp_path, monkeypatch, how):
     asked = tuning(task_weighting=how)
     model, _ = asked.train("multi_task", tmp_path / "whole")
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    step = loop.Training._step
-
-    def dies(self, batch):
-        if self.progress.step == 3:
-            raise KeyboardInterrupt
-        step(self, batch)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Training, "_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            tuning(task_weighting=how).train("multi_task", tmp_path / "killed")
+    with interrupted(monkeypatch, 3):
+        tuning(task_weighting=how).train("multi_task", tmp_path / "killed")
     again = tuning(task_weighting=how)
     assert weights_hash(again.train("multi_task", tmp_path / "killed")[0]) == weights_hash(model)
     assert again.together == asked.together

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from pipeline.data.training_set import load_domain
 from pipeline.models.inherit import adapted
-from pipeline.training import loop
 from pipeline.training.domains import open_domain
 from pipeline.training.scoring import Validation
 from pipeline.training.weights import load_model, weights_hash
@@ -22,6 +21,7 @@ from pipeline.transfer.choosing import choose
 from pipeline.transfer.fusion import fused, interpolated
 from pipeline.transfer.params import TransferParams
 from pipeline.transfer.strategies import STRATEGIES, PartRates
+from tests.model.interruptions import interrupted
 
 CPU = torch.device("cpu")
 BLOCK = "trunk.blocks.0.up.weight"
@@ -128,18 +128,8 @@ def test_killed_and_run_again_the_weights_are_the_same(tuning, tmp_path, monkeyp
     """Adapters, replay and the anchor at once: whatever they remember must come back by itself."""
     given = {"replay": 0.5, "l2_sp": 0.1}
     model, _ = tuning(**given).train("adapters", tmp_path / "whole")
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    killed, step = tuning(**given), loop.Training._step
-
-    def dies(self, batch):
-        if self.progress.step == 3:
-            raise KeyboardInterrupt
-        step(self, batch)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Training, "_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            killed.train("adapters", tmp_path / "killed")
+    with interrupted(monkeypatch, 3):
+        tuning(**given).train("adapters", tmp_path / "killed")
     again, _ = tuning(**given).train("adapters", tmp_path / "killed")
     assert weights_hash(again) == weights_hash(model)
 
