@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+if TYPE_CHECKING:
+    from pipeline.transfer.params import TransferParams
+
+Number = TypeVar("Number", int, float)
 app = typer.Typer(no_args_is_help=True, help="Experiments beside the nightly run: many arms, one answer.")
 
 
@@ -25,9 +30,13 @@ def transfer(
     shares: Annotated[str, typer.Option(help="of the target's users, separated by commas")] = "0.01,0.1,1",
     seeds: Annotated[str, typer.Option(help="separated by commas")] = "1,2,3",
     arms: Annotated[str, typer.Option(help="separated by commas; without it all")] = "",
-    supports: Annotated[
-        str, typer.Option(help="histories are cut to so many interactions; others than before need another --out")
-    ] = "0,1,5,10",
+    supports: Annotated[str, typer.Option(help="histories are cut to so many interactions")] = "0,1,5,10",
+    meta: Annotated[
+        Path | None,
+        typer.Option(
+            help="a backbone made with pretrain.meta, of the same sources: adds the arm meta, which starts there"
+        ),
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="transfer.NAME=value, several by spaces")] = None,
     out: Annotated[str, typer.Option(help="folder; without it $WARMSTART_HOME/experiments/transfer/TARGET")] = "",
 ) -> None:
@@ -36,16 +45,14 @@ def transfer(
 
     from pipeline.exit_codes import BadConfiguration
     from pipeline.runs.attempt import write_json
-    from pipeline.runs.parameters import apply_overrides, read_params
-    from pipeline.settings import CHECKOUT, settings
-    from pipeline.transfer.experiment import NAMES, Experiment
+    from pipeline.settings import settings
+    from pipeline.transfer.experiment import NAMES, PICKABLE, Experiment, work_of
     from pipeline.transfer.outcome import PICKED, page, sentence, table, with_picked
-    from pipeline.transfer.params import TransferParams
     from pipeline.transfer.states import states_table
+    from pipeline.transfer.trial import BACKBONE, META, META_BACKBONE
 
     logging.basicConfig(level="INFO", format="%(message)s")
-    names = {"data/training": root / "data/training", "data/item_vectors": root / "data/item_vectors"}
-    inputs = names | {"models/backbone": root / "models/backbone"}
+    inputs = {name: root / name for name in ("data/training", "data/item_vectors", BACKBONE)}
     if absent := [name for name, path in inputs.items() if not path.is_dir()]:
         raise BadConfiguration(
             f"--root {root} has no {', no '.join(absent)}; give a run's workspace, or run `dvc repro pretrain` there"
@@ -53,17 +60,22 @@ def transfer(
     wanted = tuple(name.strip() for name in arms.split(",") if name.strip()) or NAMES
     if unknown := [name for name in wanted if name not in NAMES]:
         raise BadConfiguration(f"--arms names {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    given = [word for text in overrides or [] for word in text.split()]
-    own = root / "params.yaml"
-    params = apply_overrides(read_params(own if own.exists() else CHECKOUT / "params.yaml"), given)
-    chosen = TransferParams.model_validate({**params["transfer"], "seed": params["seed"]})
+    if meta is not None:
+        if not (meta / "model.json").exists():
+            raise BadConfiguration(f"--meta {meta} is no backbone; give models/backbone of a run with pretrain.meta")
+        wanted, inputs = (*wanted, META), inputs | {META_BACKBONE: meta}
+    if not PICKABLE & set(wanted):
+        raise BadConfiguration(
+            f"--arms names {arms} alone, which validation does not pick; add scratch, or leave it out"
+        )
+    parts = _numbers("--shares", shares, float, lambda n: 0 < n <= 1, "shares of the users, above 0 up to 1: 0.1,1")
+    draws = _numbers("--seeds", seeds, int, lambda n: n >= 0, "whole numbers: 1,2")
+    cuts = _numbers("--supports", supports, int, lambda n: n >= 0, "numbers of interactions, 0 or more: 0,5")
+    chosen = _fine_tuning(root, overrides or [])
     folder = Path(out) if out else settings().home / "experiments" / "transfer" / target
-    folder.mkdir(parents=True, exist_ok=True)
-    cuts = tuple(dict.fromkeys(int(k) for k in _numbers(supports)))
-    if any(k < 0 for k in cuts):
-        raise BadConfiguration(f"--supports is {supports!r}; a history has no fewer than 0 interactions")
-    tried = Experiment(inputs, target, chosen, folder, wanted, supports=cuts)
-    outcomes = with_picked(tried.run(_numbers(shares), [int(seed) for seed in _numbers(seeds)]))
+    kept = folder / work_of(inputs, target, chosen, cuts)
+    tried = Experiment(inputs, target, chosen, kept, wanted, supports=cuts)
+    outcomes = with_picked(tried.run(parts, draws))
     rows = table(outcomes)
     write_json(folder / "table.json", rows)
     (folder / "report.html").write_text(page(target, outcomes, rows, states_table(outcomes, PICKED)), "utf-8")
@@ -89,8 +101,7 @@ def suggest(
     from pipeline.data.training_set import load_domain
     from pipeline.exit_codes import BadConfiguration
     from pipeline.registry.mlflow_rest import MlflowRest
-    from pipeline.runs.parameters import read_params
-    from pipeline.settings import CHECKOUT, settings
+    from pipeline.settings import settings
     from pipeline.training.domains import open_domain
     from pipeline.training.randomness import make_deterministic
     from pipeline.training.weights import load_model
@@ -107,13 +118,13 @@ def suggest(
     if absent := [str(path) for path in needed if not path.is_dir()]:
         raise BadConfiguration(f"{', '.join(absent)} is not there; give a run's workspace, or run `dvc repro pretrain`")
     make_deterministic(1, 0)
-    params = read_params(CHECKOUT / "params.yaml")
+    params = _fine_tuning(root, [])
     data = load_domain(root / "data/training", target)
     candidates = []
     for folder in folders:
         model = load_model(folder)
         domain = open_domain(data, root / "data/item_vectors", model.spec, torch.device("cpu"))
-        known = known_before(model, domain, params["transfer"]["validation_users"], params["seed"])
+        known = known_before(model, domain, params.validation_users, params.seed)
         if not known:
             raise BadConfiguration(
                 f"{target} has no validation row, or no item of it has a content vector: nothing tells backbones apart"
@@ -133,11 +144,36 @@ def suggest(
         )
 
 
-def _numbers(text: str) -> list[float]:
+def _fine_tuning(root: Path, overrides: list[str]) -> TransferParams:
+    """The parameters of the stage `transfer`: those of `root`, or of the checkout where it has none, and overrides."""
+    from pipeline.exit_codes import BadConfiguration
+    from pipeline.graph import load_graph
+    from pipeline.runs.parameters import apply_overrides, read_params, stage_params
+    from pipeline.settings import CHECKOUT
+    from pipeline.transfer.params import TransferParams
+
+    own = root / "params.yaml"
+    given = [word for text in overrides for word in text.split()]
+    if other := [word for word in given if not word.startswith("transfer.")]:
+        raise BadConfiguration(
+            f"--set {' '.join(other)}: of all parameters, an experiment reads those of transfer alone"
+        )
+    params = apply_overrides(read_params(own if own.exists() else CHECKOUT / "params.yaml"), given)
+    chosen = stage_params(load_graph(CHECKOUT / "dvc.yaml").stages["transfer"], params)
+    assert isinstance(chosen, TransferParams)
+    return chosen
+
+
+def _numbers(
+    option: str, text: str, kind: type[Number], allowed: Callable[[Number], bool], wanted: str
+) -> list[Number]:
+    """Each once, in order."""
     from pipeline.exit_codes import BadConfiguration
 
     try:
-        found = [float(word) for word in text.split(",")]
+        found = list(dict.fromkeys(kind(word) for word in text.split(",")))
     except ValueError:
-        raise BadConfiguration(f"{text!r} is no list of numbers; separate them by commas, e.g. 0.1,1") from None
+        found = []
+    if not found or not all(map(allowed, found)):
+        raise BadConfiguration(f"{option} is {text!r}; give {wanted}")
     return found
