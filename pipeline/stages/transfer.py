@@ -54,7 +54,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.transfer.report import write_report
     from pipeline.transfer.tasks.comparison import compared, metrics, sentence
     from pipeline.transfer.tasks.params import MULTI_TASK
-    from pipeline.transfer.transferability import known_before
+    from pipeline.transfer.transferability import known_before, unjudged
     from pipeline.transfer.user_states import chosen_user_states
 
     assert job.target is not None
@@ -117,7 +117,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     found, figures = found_line(model.n_parameters, history)
     if len(arms) > 1:
         found += f"; {choice.sentence}"
-        figures |= choice.figures | known_before(backbone, domain, params.validation_users, params.seed)
+        known = {} if unjudged(domain) else known_before(backbone, domain, params.validation_users, params.seed)
+        figures |= choice.figures | known
     if alone:
         found += f"; {alone}"
     if MULTI_TASK in trained and tuning.tasks[0]:

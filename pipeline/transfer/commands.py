@@ -108,7 +108,7 @@ def suggest(
     from pipeline.transfer.strategies import STRATEGIES
     from pipeline.transfer.suggestion import Candidate, past_runs
     from pipeline.transfer.suggestion import suggest as ordered
-    from pipeline.transfer.transferability import known_before
+    from pipeline.transfer.transferability import known_before, unjudged
 
     wanted = tuple(name.strip() for name in arms.split(",") if name.strip()) or STRATEGIES
     if unknown := [name for name in wanted if name not in STRATEGIES]:
@@ -124,11 +124,9 @@ def suggest(
     for folder in folders:
         model = load_model(folder)
         domain = open_domain(data, root / "data/item_vectors", model.spec, torch.device("cpu"))
+        if reason := unjudged(domain):
+            raise BadConfiguration(reason)
         known = known_before(model, domain, params.validation_users, params.seed)
-        if not known:
-            raise BadConfiguration(
-                f"{target} has no validation row, or no item of it has a content vector: nothing tells backbones apart"
-            )
         sources = "+".join(name for name in model.spec.domain_names if name != target)
         named = f"{sources} ({folder})" if len(folders) > 1 else sources
         candidates += [Candidate(target, named, arm, *known.values()) for arm in wanted]

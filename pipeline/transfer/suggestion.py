@@ -35,7 +35,7 @@ class Candidate:
     Attributes:
         target: of what the LogMEs may be compared.
         backbone: its name for people.
-        logme, zero_shot: see `Transferability`.
+        logme, zero_shot: of `pipeline.transfer.transferability.known_before`.
         interactions: of the target's training part.
         source_items: of all catalogues that the backbone was trained on.
     """

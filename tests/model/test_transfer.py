@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from pydantic import ValidationError
@@ -163,6 +164,18 @@ def test_the_stage_says_which_arm_it_kept_and_why(chain, tmp_path):
     assert about["arm"] == max(about["arms"], key=about["arms"].__getitem__)
     assert summary.metrics["valid_ndcg10"] == pytest.approx(about["arms"][about["arm"]])
     assert {"gain_pct", "valid_ndcg10.whole", "valid_ndcg10.scratch"} <= summary.metrics.keys()
+
+
+def test_a_target_of_one_validation_user_is_tried_and_says_nothing_of_its_backbone(chain, tmp_path):
+    copy = chain.copy_to(tmp_path)
+    held = copy.root / "training" / "t" / "holdout.parquet"
+    rows = pl.read_parquet(held)
+    first = rows.filter(pl.col("split") == "validation").head(1)
+    pl.concat([first, rows.filter(pl.col("split") == "test")]).write_parquet(held)
+    summary = copy.run("transfer", arms=["whole", "scratch"], epochs=1)
+    assert "on 1 validation users" in summary.found
+    assert "logme" not in summary.metrics
+    assert np.isfinite(list(summary.metrics.values())).all()
 
 
 def test_an_arm_named_twice_or_unknown_is_refused():

@@ -11,7 +11,7 @@ import pytest
 from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.runs.tracking import STAGE_TAG
 from pipeline.transfer.suggestion import Candidate, Past, past_runs, suggest
-from pipeline.transfer.transferability import KNOWN, logme
+from pipeline.transfer.transferability import KNOWN, NOTHING, logme
 
 RNG = np.random.default_rng(3)
 
@@ -37,6 +37,14 @@ def test_logme_likes_features_that_know_the_label_and_not_more_of_any():
     blind = RNG.normal(size=(300, 8))
     assert logme(knowing, labels) > logme(blind, labels) + 0.1
     assert logme(RNG.normal(size=(300, 100)), labels) < logme(blind, labels) + 0.02
+
+
+def test_where_nothing_varies_logme_is_that_of_knowing_nothing():
+    features, labels = RNG.normal(size=(40, 8)), RNG.normal(size=(40, 3))
+    alike = np.tile(features[:1], (40, 1))
+    assert logme(alike, labels) == logme(features, np.ones((40, 3))) == NOTHING
+    assert logme(alike + 1e-7 * features, labels) == pytest.approx(NOTHING)  # as where hardly anything does
+    assert logme(features, np.hstack([labels, np.ones((40, 1))])) == logme(features, labels)
 
 
 def past(target: str, size: float) -> list[Past]:
