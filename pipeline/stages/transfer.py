@@ -91,10 +91,15 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     plan = params.plan(name, judge_start=True)
     tuning = FineTuning(backbone, more, training, sources, validation, params, plan)
     arms = params.arms if validation.n_rows else params.arms[:1]
+    if params.replay and not tuning.sources:
+        page["notes"].append(
+            f"transfer.replay is {params.replay:g}, and beside {job.target} no source is here to replay"
+        )
     if alone := shares_nothing(inputs, job.target, backbone.spec):
         arms = (SCRATCH,)
         page["notes"].append(alone)
-        log.warning("%s: %s", name, alone)
+    for note in page["notes"]:
+        log.warning("%s: %s", name, note)
     trained = {arm: tuning.train(arm, job.scratch / "transfer") for arm in arms}
     shares: dict[str, float] = {}
     for arm in [arm for arm in arms if params.fuse and arm != SCRATCH]:
@@ -119,8 +124,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         found += f"; {choice.sentence}"
         known = {} if unjudged(domain) else known_before(backbone, domain, params.validation_users, params.seed)
         figures |= choice.figures | known
-    if alone:
-        found += f"; {alone}"
+    found += "".join(f"; {note}" for note in page["notes"])
     if MULTI_TASK in trained and tuning.tasks[0]:
         page["tasks"] = compared(tuning, trained[MULTI_TASK][1], job.scratch / "transfer")
         found += f"; {sentence(page['tasks'])}"

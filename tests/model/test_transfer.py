@@ -125,6 +125,17 @@ def test_replay_changes_the_shared_parts_and_leaves_no_source_behind(tuning, who
     assert weights_hash(model) != weights_hash(whole[0])
 
 
+def test_where_no_source_is_left_to_replay_the_stage_says_so(chain, tmp_path):
+    copy = chain.copy_to(tmp_path)
+    said = "transfer.replay is 0.5, and beside t no source is here to replay"
+    assert said not in copy.run("transfer", epochs=1, replay=0.5).found
+    about = copy.root / "training" / "dataset.json"
+    told = json.loads(about.read_text())
+    about.write_text(json.dumps(told | {"domains": {"t": told["domains"]["t"]}}))
+    assert said in copy.run("transfer", epochs=1, replay=0.5).found
+    assert said in json.loads((copy.folder("reports/transfer") / "transfer.json").read_text())["notes"]
+
+
 def test_killed_and_run_again_the_weights_are_the_same(tuning, tmp_path, monkeypatch):
     """Adapters, replay and the anchor at once: whatever they remember must come back by itself."""
     given = {"replay": 0.5, "l2_sp": 0.1}
