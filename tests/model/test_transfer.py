@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.data.training_set import load_domain
+from pipeline.exit_codes import DataBrokeContract
 from pipeline.models.inherit import adapted
 from pipeline.training.domains import open_domain
 from pipeline.training.scoring import Validation
@@ -75,6 +76,20 @@ def test_every_arm_takes_the_same_steps_and_fits_the_same_shape(tuning, whole, t
         assert model.spec == replace(spec, user_state=bool(more)), arm
         assert set(dict(model.named_parameters())) - more == set(dict(whole[0].named_parameters())), arm
         assert all(weight.requires_grad for weight in model.parameters()), arm
+
+
+def test_it_stops_where_validation_falls_and_keeps_the_best_epoch(tuning, tmp_path):
+    asked, told = tuning(epochs=9, patience=2, popularity_start=False), [0.1, 0.3, 0.2, 0.25, 0.9]
+    seen = []
+
+    def validate(model):
+        seen.append(weights_hash(model))
+        return told[len(seen) - 1]
+
+    asked.validate = validate
+    model, history = asked.train("whole", tmp_path)
+    assert [row["valid_ndcg10"] for row in history] == told[:4]
+    assert weights_hash(model) == seen[1]
 
 
 def test_the_head_alone_moves_nothing_below_it(tuning, backbone, tmp_path):
@@ -187,6 +202,23 @@ def test_a_target_of_one_validation_user_is_tried_and_says_nothing_of_its_backbo
     assert "on 1 validation users" in summary.found
     assert "logme" not in summary.metrics
     assert np.isfinite(list(summary.metrics.values())).all()
+
+
+def test_a_vector_that_is_no_number_or_of_another_width_is_named(chain, tmp_path):
+    copy = chain.copy_to(tmp_path)
+    path = copy.root / "vectors" / "t" / "text.npy"
+    vectors = np.load(path)
+    np.save(path, vectors[:, :4])
+    with pytest.raises(
+        DataBrokeContract, match=r"t/text.npy has shape \(25, 4\) where \(25, 8\) is expected; .* run embed"
+    ):
+        copy.run("transfer")
+    vectors[3, 0] = np.nan
+    np.save(path, vectors)
+    with pytest.raises(
+        DataBrokeContract, match=r"t/text.npy has a value that is no number, first for item 't-3'; repair"
+    ):
+        copy.run("transfer")
 
 
 def test_an_arm_named_twice_or_unknown_is_refused():
