@@ -88,8 +88,7 @@ class FineTuning:
         replayed = self.sources if params.replay else []
         model = self._started(replayed, user_state=arm == "anil")
         self._start_popular(arm, model)
-        if arm == "adapters":
-            adapt(model, params.rank)
+        adapters = adapt(model, params.rank) if arm == "adapters" else None
         rates: Rates | None = None
         if arm in ("discriminative", "head", "gradual"):
             rates = PartRates(arm, len(model.spec.layers), params.layer_decay)
@@ -99,8 +98,8 @@ class FineTuning:
             with_towers(model, tasks, params.task_weighting)
             rates = TowerRates(params.tower_rate)
         history = fit(model, [self.sequences], loss, self.validate, self.plan, scratch / arm, rates)
-        if arm == "adapters":
-            fold(model)
+        if adapters is not None:
+            fold(adapters, model)
         if tasks:
             self.together = task_figures(model, self.domain, tasks)
             without_towers(model)

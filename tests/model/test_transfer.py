@@ -123,8 +123,7 @@ def test_adapters_add_a_matrix_of_their_rank_and_fold_away(tuning, backbone, tmp
 def test_adapters_start_where_the_backbone_stands(backbone):
     model = adapted(backbone, ("t", 24), 0.0, 0.0)
     before = weights_hash(model)
-    adapt(model, 4)
-    fold(model)
+    fold(adapt(model, 4), model)
     assert weights_hash(model) == before
 
 
