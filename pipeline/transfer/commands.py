@@ -57,9 +57,7 @@ def transfer(
         raise BadConfiguration(
             f"--root {root} has no {', no '.join(absent)}; give a run's workspace, or run `dvc repro pretrain` there"
         )
-    wanted = tuple(name.strip() for name in arms.split(",") if name.strip()) or NAMES
-    if unknown := [name for name in wanted if name not in NAMES]:
-        raise BadConfiguration(f"--arms names {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    wanted = _arms(arms, NAMES)
     if meta is not None:
         if not (meta / "model.json").exists():
             raise BadConfiguration(f"--meta {meta} is no backbone; give models/backbone of a run with pretrain.meta")
@@ -93,7 +91,9 @@ def suggest(
     backbone: Annotated[
         list[Path] | None, typer.Option(help="a folder of one; several times. Without it models/backbone of the root")
     ] = None,
-    arms: Annotated[str, typer.Option(help="separated by commas; without it all that transfer.arms may name")] = "",
+    arms: Annotated[
+        str, typer.Option(help="separated by commas; without it all that transfer.arms may name beside scratch")
+    ] = "",
 ) -> None:
     """Backbones × arms for a target, the most promising first, from what earlier runs gained. Trains nothing."""
     import torch
@@ -106,13 +106,12 @@ def suggest(
     from pipeline.training.randomness import make_deterministic
     from pipeline.training.weights import load_model
     from pipeline.transfer.strategies import STRATEGIES
-    from pipeline.transfer.suggestion import Candidate, past_runs
+    from pipeline.transfer.suggestion import Candidate, past_runs, rank_correlation
     from pipeline.transfer.suggestion import suggest as ordered
+    from pipeline.transfer.tasks.params import MULTI_TASK
     from pipeline.transfer.transferability import known_before, unjudged
 
-    wanted = tuple(name.strip() for name in arms.split(",") if name.strip()) or STRATEGIES
-    if unknown := [name for name in wanted if name not in STRATEGIES]:
-        raise BadConfiguration(f"--arms names {', '.join(unknown)}; there are {', '.join(STRATEGIES)}")
+    wanted = _arms(arms, (*STRATEGIES, MULTI_TASK))
     folders = backbone or [root / "models/backbone"]
     needed = [root / "data/training", root / "data/item_vectors", *folders]
     if absent := [str(path) for path in needed if not path.is_dir()]:
@@ -131,15 +130,30 @@ def suggest(
         named = f"{sources} ({folder})" if len(folders) > 1 else sources
         candidates += [Candidate(target, named, arm, *known.values()) for arm in wanted]
     past = past_runs(MlflowRest(settings().mlflow_uri))
-    typer.echo(
-        f"{len(past)} arms of earlier runs\n{'over scratch':>12}  {'LogME':>8}  {'zero-shot':>9}  arm, sources: why"
+    worth = rank_correlation(past)
+    told = (
+        ""
+        if worth is None
+        else f"; told from other targets, the order of a target's has a rank correlation of {worth:.2f}"
     )
+    typer.echo(f"{len(past)} arms of earlier runs{told}")
+    typer.echo(f"{'over scratch':>12}  {'LogME':>8}  {'zero-shot':>9}  arm, sources: why")
     for one in ordered(past, candidates):
         gain = "–" if one.gain is None else f"{100 * one.gain:+.1f} %"
         facts = one.candidate
         typer.echo(
             f"{gain:>12}  {facts.logme:>8.4f}  {facts.zero_shot:>9.4f}  {facts.arm}, {facts.backbone}: {one.why}"
         )
+
+
+def _arms(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are named, or all."""
+    from pipeline.exit_codes import BadConfiguration
+
+    wanted = tuple(name.strip() for name in text.split(",") if name.strip()) or known
+    if unknown := [name for name in wanted if name not in known]:
+        raise BadConfiguration(f"--arms names {', '.join(unknown)}; there are {', '.join(known)}")
+    return wanted
 
 
 def _fine_tuning(root: Path, overrides: list[str]) -> TransferParams:
