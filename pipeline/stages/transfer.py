@@ -76,6 +76,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         found = f"{job.target} has no training interactions: zero-shot, the teacher is the backbone as it is"
         if nothing_known(domain):
             found += "; no item has a vector or an attribute, so all of them score alike"
+        elif alone := shares_nothing(inputs, job.target, backbone.spec):
+            found += f"; {alone}: their order says nothing"
         write_report(outputs["reports/transfer"], page | {"found": found})
         return Summary(found, {"parameters": model.n_parameters, "epochs": 0})
     log.info(
@@ -97,7 +99,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         )
     if alone := shares_nothing(inputs, job.target, backbone.spec):
         arms = (SCRATCH,)
-        page["notes"].append(alone)
+        page["notes"].append(f"{alone}: trained from scratch")
     for note in page["notes"]:
         log.warning("%s: %s", name, note)
     trained = {arm: tuning.train(arm, job.scratch / "transfer") for arm in arms}
@@ -166,8 +168,7 @@ def shares_nothing(inputs: Folders, target: str, spec: ModelSpec) -> str:
     sources = [name for name in spec.domain_names if name in load_dataset(training)["domains"]]
     if not sources or target in sources or common_ground(training, inputs["data/item_vectors"], target, sources):
         return ""
-    words = "no content vector, no attribute of an item or a user: trained from scratch"
-    return f"{target} shares nothing with {', '.join(sources)}, {words}"
+    return f"{target} shares nothing with {', '.join(sources)}, no content vector, no attribute of an item or a user"
 
 
 def nothing_known(domain: Domain) -> bool:

@@ -164,6 +164,8 @@ class Trial:
             if name == LONG:
                 plan = params.model_copy(update={"epochs": self._epochs_of_both(), "max_steps": 0}).plan("experiment")
             sources = self._sources() if params.replay else []
+            if params.replay and not sources:
+                log.warning("%s: beside %s no source is here to replay, so it is whole", name, self.data.name)
             tuning = FineTuning(
                 self.backbone, self.domain, self.domain.training, sources, self.validation, params, plan
             )

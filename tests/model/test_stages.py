@@ -262,6 +262,10 @@ def test_a_target_that_shares_nothing_with_any_source_is_trained_from_scratch(ba
     assert said in chain.run("transfer", epochs=1).found
     assert json.loads((chain.folder("models/teacher") / "model.json").read_text())["arm"] == "scratch"
     assert said in (chain.folder("reports/transfer") / "report.html").read_text()
+    rewrite_without_training(chain.root / "training", "t")
+    found = chain.run("transfer").found
+    assert "zero-shot" in found
+    assert found.endswith("no content vector, no attribute of an item or a user: their order says nothing")
 
 
 def test_items_without_any_text(bad):

@@ -170,6 +170,9 @@ def test_killed_and_run_again_the_weights_are_the_same(tuning, tmp_path, monkeyp
     again = tuning(task_weighting=how)
     assert weights_hash(again.train("multi_task", tmp_path / "killed")[0]) == weights_hash(model)
     assert again.together == asked.together
+    if how != "sum":
+        summed, _ = tuning().train("multi_task", tmp_path / "sum")
+        assert weights_hash(summed) != weights_hash(model)
 
 
 def test_towers_start_alike_and_their_distance_is_that_of_every_two():

@@ -68,7 +68,7 @@ def whole(tuning, tmp_path_factory):
 
 
 def test_every_arm_takes_the_same_steps_and_fits_the_same_shape(tuning, whole, tmp_path):
-    steps, spec = whole[1][-1]["step"], whole[0].spec
+    steps, spec, found = whole[1][-1]["step"], whole[0].spec, set()
     for arm in ("scratch", *STRATEGIES):
         model, history = tuning().train(arm, tmp_path)
         assert history[-1]["step"] == steps, arm
@@ -76,6 +76,8 @@ def test_every_arm_takes_the_same_steps_and_fits_the_same_shape(tuning, whole, t
         assert model.spec == replace(spec, user_state=bool(more)), arm
         assert set(dict(model.named_parameters())) - more == set(dict(whole[0].named_parameters())), arm
         assert all(weight.requires_grad for weight in model.parameters()), arm
+        found.add(weights_hash(model))
+    assert len(found) == 1 + len(STRATEGIES)  # none does what another does
 
 
 def test_it_stops_where_validation_falls_and_keeps_the_best_epoch(tuning, tmp_path):
