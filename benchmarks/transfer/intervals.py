@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from figures import Figure
 
 from pipeline.data.sequences import Array
+from pipeline.transfer.experiment_arms import Outcome
 from pipeline.transfer.outcome import PICKED, gain, pooled
 from pipeline.transfer.params import SCRATCH
-from pipeline.transfer.trial import Outcome
 
 
 def gains(name: str, outcomes: Sequence[Outcome], part: str) -> list[Figure]:

@@ -21,8 +21,8 @@ from pipeline.settings import CHECKOUT
 from pipeline.stages import pretrain
 from pipeline.training.randomness import generator
 from pipeline.transfer.experiment import Experiment
+from pipeline.transfer.experiment_arms import ARMS, Outcome
 from pipeline.transfer.params import TransferParams
-from pipeline.transfer.trial import ARMS, Outcome
 
 WORLDS = (1, 2, 3)
 ROLES: Mapping[str, tuple[str, ...]] = {"metro": ("source",), "valley": ("source",), "harbour": ("target",)}

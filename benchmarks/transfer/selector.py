@@ -30,11 +30,11 @@ from pipeline.settings import CHECKOUT
 from pipeline.training.domains import open_domain
 from pipeline.training.weights import load_model
 from pipeline.transfer.experiment import Experiment
+from pipeline.transfer.experiment_arms import BASELINES, ZERO_SHOT
 from pipeline.transfer.params import SCRATCH, TransferParams
 from pipeline.transfer.suggestion import Candidate, Past, suggest
 from pipeline.transfer.thinning import few_users
 from pipeline.transfer.transferability import known_before
-from pipeline.transfer.trial import BASELINES, ZERO_SHOT
 
 SEEDS = (11, 12, 13)
 SHARES = (0.2, 1.0)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prepared import experiment, shops_of_amazon, train_backbone
 
+from pipeline.transfer.experiment_arms import Outcome
 from pipeline.transfer.params import SCRATCH
-from pipeline.transfer.trial import Outcome
 
 RECIPE = {"recency": True, "similarity": True, "item_statistics": False, "dropout": 0.3, "weight_decay": 0.1}
 RECIPE |= {"average_epochs": 1.5, "sampled_items": 1024, "max_steps": 0}

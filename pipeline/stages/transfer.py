@@ -105,8 +105,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     trained = {arm: tuning.train(arm, job.scratch / "transfer") for arm in arms}
     shares: dict[str, float] = {}
     for arm in [arm for arm in arms if params.fuse and arm != SCRATCH]:
-        mixed_with_backbone, shares[arm] = tuning.fuse(trained[arm][0])
-        trained[arm] = mixed_with_backbone, trained[arm][1]
+        model, history = trained[arm]
+        model, shares[arm] = tuning.mix_with_backbone(model)
+        trained[arm] = model, history
     judged = {arm: next(iter(validation.per_user(model)), None) for arm, (model, _) in trained.items()}
     choice = choose(judged, params.confidence, params.seed)
     log.info("%s: %s", name, choice.sentence)

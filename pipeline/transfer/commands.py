@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from pipeline.transfer.params import TransferParams
-
-Number = TypeVar("Number", int, float)
 app = typer.Typer(no_args_is_help=True, help="Experiments beside the nightly run: many arms, one answer.")
 
 
@@ -46,10 +41,12 @@ def transfer(
     from pipeline.exit_codes import BadConfiguration
     from pipeline.runs.attempt import write_json
     from pipeline.settings import settings
-    from pipeline.transfer.experiment import NAMES, PICKABLE, Experiment, work_of
+    from pipeline.transfer.arguments import arms_of, fine_tuning, numbers_of
+    from pipeline.transfer.experiment import Experiment, work_of
+    from pipeline.transfer.experiment_arms import META, NAMES, PICKABLE
+    from pipeline.transfer.four_states import states_table
     from pipeline.transfer.outcome import PICKED, page, sentence, table, with_picked
-    from pipeline.transfer.states import states_table
-    from pipeline.transfer.trial import BACKBONE, META, META_BACKBONE
+    from pipeline.transfer.trial import BACKBONE, META_BACKBONE
 
     logging.basicConfig(level="INFO", format="%(message)s")
     inputs = {name: root / name for name in ("data/training", "data/item_vectors", BACKBONE)}
@@ -57,7 +54,7 @@ def transfer(
         raise BadConfiguration(
             f"--root {root} has no {', no '.join(absent)}; give a run's workspace, or run `dvc repro pretrain` there"
         )
-    wanted = _arms(arms, NAMES)
+    wanted = arms_of(arms, NAMES)
     if meta is not None:
         if not (meta / "model.json").exists():
             raise BadConfiguration(f"--meta {meta} is no backbone; give models/backbone of a run with pretrain.meta")
@@ -66,14 +63,16 @@ def transfer(
         raise BadConfiguration(
             f"--arms names {arms} alone, which validation does not pick; add scratch, or leave it out"
         )
-    parts = _numbers("--shares", shares, float, lambda n: 0 < n <= 1, "shares of the users, above 0 up to 1: 0.1,1")
-    draws = _numbers("--seeds", seeds, int, lambda n: n >= 0, "whole numbers: 1,2")
-    cuts = _numbers("--supports", supports, int, lambda n: n >= 0, "numbers of interactions, 0 or more: 0,5")
-    chosen = _fine_tuning(root, overrides or [])
+    fractions = numbers_of(
+        "--shares", shares, float, lambda n: 0 < n <= 1, "shares of the users, above 0 up to 1: 0.1,1"
+    )
+    draws = numbers_of("--seeds", seeds, int, lambda n: n >= 0, "whole numbers: 1,2")
+    cuts = numbers_of("--supports", supports, int, lambda n: n >= 0, "numbers of interactions, 0 or more: 0,5")
+    chosen = fine_tuning(root, overrides or [])
     folder = Path(out) if out else settings().home / "experiments" / "transfer" / target
     kept = folder / work_of(inputs, target, chosen, cuts)
     tried = Experiment(inputs, target, chosen, kept, wanted, supports=cuts)
-    outcomes = with_picked(tried.run(parts, draws))
+    outcomes = with_picked(tried.run(fractions, draws))
     rows = table(outcomes)
     write_json(folder / "table.json", rows)
     (folder / "report.html").write_text(page(target, outcomes, rows, states_table(outcomes, PICKED)), "utf-8")
@@ -105,19 +104,20 @@ def suggest(
     from pipeline.training.domains import open_domain
     from pipeline.training.randomness import make_deterministic
     from pipeline.training.weights import load_model
+    from pipeline.transfer.arguments import arms_of, fine_tuning
     from pipeline.transfer.strategies import STRATEGIES
     from pipeline.transfer.suggestion import Candidate, past_runs, rank_correlation
     from pipeline.transfer.suggestion import suggest as ordered
     from pipeline.transfer.tasks.params import MULTI_TASK
     from pipeline.transfer.transferability import known_before, unjudged
 
-    wanted = _arms(arms, (*STRATEGIES, MULTI_TASK))
+    wanted = arms_of(arms, (*STRATEGIES, MULTI_TASK))
     folders = backbone or [root / "models/backbone"]
     needed = [root / "data/training", root / "data/item_vectors", *folders]
     if absent := [str(path) for path in needed if not path.is_dir()]:
         raise BadConfiguration(f"{', '.join(absent)} is not there; give a run's workspace, or run `dvc repro pretrain`")
     make_deterministic(1, 0)
-    params = _fine_tuning(root, [])
+    params = fine_tuning(root)
     data = load_domain(root / "data/training", target)
     candidates = []
     for folder in folders:
@@ -144,48 +144,3 @@ def suggest(
         typer.echo(
             f"{gain:>12}  {facts.logme:>8.4f}  {facts.zero_shot:>9.4f}  {facts.arm}, {facts.backbone}: {one.why}"
         )
-
-
-def _arms(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that are named, or all."""
-    from pipeline.exit_codes import BadConfiguration
-
-    wanted = tuple(name.strip() for name in text.split(",") if name.strip()) or known
-    if unknown := [name for name in wanted if name not in known]:
-        raise BadConfiguration(f"--arms names {', '.join(unknown)}; there are {', '.join(known)}")
-    return wanted
-
-
-def _fine_tuning(root: Path, overrides: list[str]) -> TransferParams:
-    """The parameters of the stage `transfer`: those of `root`, or of the checkout where it has none, and overrides."""
-    from pipeline.exit_codes import BadConfiguration
-    from pipeline.graph import load_graph
-    from pipeline.runs.parameters import apply_overrides, read_params, stage_params
-    from pipeline.settings import CHECKOUT
-    from pipeline.transfer.params import TransferParams
-
-    own = root / "params.yaml"
-    given = [word for text in overrides for word in text.split()]
-    if other := [word for word in given if not word.startswith("transfer.")]:
-        raise BadConfiguration(
-            f"--set {' '.join(other)}: of all parameters, an experiment reads those of transfer alone"
-        )
-    params = apply_overrides(read_params(own if own.exists() else CHECKOUT / "params.yaml"), given)
-    chosen = stage_params(load_graph(CHECKOUT / "dvc.yaml").stages["transfer"], params)
-    assert isinstance(chosen, TransferParams)
-    return chosen
-
-
-def _numbers(
-    option: str, text: str, kind: type[Number], allowed: Callable[[Number], bool], wanted: str
-) -> list[Number]:
-    """Each once, in order."""
-    from pipeline.exit_codes import BadConfiguration
-
-    try:
-        found = list(dict.fromkeys(kind(word) for word in text.split(",")))
-    except ValueError:
-        found = []
-    if not found or not all(map(allowed, found)):
-        raise BadConfiguration(f"{option} is {text!r}; give {wanted}")
-    return found

@@ -22,14 +22,12 @@ from pipeline.augmentation.parts import CUTS
 from pipeline.data.file_md5 import file_md5
 from pipeline.runs.attempt import write_json
 from pipeline.training.randomness import make_deterministic
+from pipeline.transfer.experiment_arms import BASELINES, NAMES, PICKABLE, ZERO_SHOT, Outcome
 from pipeline.transfer.params import SCRATCH, TransferParams
 from pipeline.transfer.thinning import few_users
-from pipeline.transfer.trial import ARMS, BASELINES, FUSED, LONG, META, ZERO_SHOT, Outcome, Trial, slug
+from pipeline.transfer.trial import Trial, slug
 
 log = logging.getLogger(__name__)
-
-NAMES = (*ARMS, FUSED)
-PICKABLE = frozenset({*ARMS, META} - {LONG})  # what takes as many steps as the others, and is one model
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pipeline.evaluation.statistics import Estimate, bootstrap
 from pipeline.simulation.chart import Line, chart
 from pipeline.training.randomness import generator
 from pipeline.transfer.experiment import pick
+from pipeline.transfer.experiment_arms import FUSED, LONG, ORACLE, ZERO_SHOT, Outcome
 from pipeline.transfer.params import SCRATCH
-from pipeline.transfer.trial import FUSED, LONG, ORACLE, ZERO_SHOT, Outcome
 
 PICKED = "picked by validation"
 RESAMPLES, CONFIDENCE = 1000, 0.95
@@ -108,7 +108,7 @@ def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row], states: 
     Args:
         outcomes: of `with_picked`.
         rows: their `table`.
-        states: HTML, of `pipeline.transfer.states.states_table`.
+        states: HTML, of `pipeline.transfer.four_states.states_table`.
     """
     shares = sorted({row["share"] for row in rows})
     said = "".join(f"<li>{escape(sentence(outcomes, rows, share))}</li>" for share in shares)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,38 +26,19 @@ from pipeline.training.scoring import ModelScorer, Validation
 from pipeline.training.similarity import choose_similarity
 from pipeline.training.weights import load_model
 from pipeline.transfer.arms import FineTuning
+from pipeline.transfer.experiment_arms import ARMS, BASELINES, FUSED, LONG, META, ORACLE, VOICES, ZERO_SHOT, Outcome
 from pipeline.transfer.late_fusion import learned_gate
 from pipeline.transfer.newcomers import calibrated
-from pipeline.transfer.params import SCRATCH, ArmName, TransferParams
+from pipeline.transfer.params import SCRATCH, TransferParams
 from pipeline.transfer.parts import with_states
 from pipeline.transfer.user_states import chosen_user_states
 
 log = logging.getLogger(__name__)
 
-ZERO_SHOT, BASELINES, ORACLE = "zero-shot", "baselines", "oracle"
-LONG = "scratch both budgets"  # with as many steps as pretraining and fine-tuning together
-META = "meta"  # `whole` from another backbone, one that learned by episodes too
-FUSED = "fused"  # several models' scores, by a gate: judged, and not to be picked
-ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {
-    SCRATCH: (SCRATCH, {}),
-    LONG: (SCRATCH, {}),
-    "whole": ("whole", {}),
-    "discriminative": ("discriminative", {}),
-    "head": ("head", {}),
-    "gradual": ("gradual", {}),
-    "adapters": ("adapters", {}),
-    "replay": ("whole", {"replay": 0.5}),
-    "L2-SP": ("whole", {"l2_sp": 0.01}),
-    "mixed weights": ("whole", {"fuse": True}),
-    "anil": ("anil", {}),
-    "multi-task": ("multi_task", {}),
-}
-VOICES = ("whole", ZERO_SHOT, SCRATCH)  # of FUSED
 GATE_USERS = 500  # validation users that the gate is learned from, each with histories of several lengths
 SIMPLE = ("recent popularity", "item-kNN", "EASE", "content-kNN")  # the strongest of the simple rankers, and cheap
 TAIL_SHARE = 0.2  # of all interactions
 BACKBONE, META_BACKBONE = "models/backbone", "models/meta_backbone"
-Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -172,7 +152,7 @@ class Trial:
             model, history = tuning.train(arm, self.scratch / slug(name))
             steps = history[-1]["step"]
             if params.fuse and arm != SCRATCH:
-                model, _ = tuning.fuse(model)
+                model, _ = tuning.mix_with_backbone(model)
             choose_similarity(name, model, self.validation)
             model, users = chosen_user_states(model, self.domain, params.validation_users, params.seed)
         valid = self.validation(model)

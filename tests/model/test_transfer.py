@@ -20,7 +20,7 @@ from pipeline.training.weights import load_model, weights_hash
 from pipeline.transfer.adapters import adapt, fold
 from pipeline.transfer.arms import FineTuning
 from pipeline.transfer.choosing import choose
-from pipeline.transfer.fusion import fused, interpolated
+from pipeline.transfer.mixed_weights import interpolated, mixed_weights
 from pipeline.transfer.params import TransferParams
 from pipeline.transfer.strategies import STRATEGIES, PartRates
 from tests.model.interruptions import interrupted
@@ -229,20 +229,20 @@ def test_an_arm_named_twice_or_unknown_is_refused():
         TransferParams.model_validate(GIVEN | {"arms": ["full"]})
 
 
-def test_fused_is_never_worse_on_validation_and_says_how_much_of_it_is_new(tuning, whole, backbone):
+def test_mixed_weights_are_never_worse_on_validation_and_says_how_much_of_it_is_new(tuning, whole, backbone):
     asked = tuning()
     start = adapted(backbone, ("t", 24), 0.2, 0.2)
     for weight, model in ((0.0, start), (1.0, whole[0])):
         assert weights_hash(interpolated(start, whole[0], weight)) == weights_hash(model)
     tuned = {name: value.clone() for name, value in whole[0].state_dict().items()}
-    model, share = asked.fuse(whole[0])
+    model, share = asked.mix_with_backbone(whole[0])
     assert asked.validate(model) >= asked.validate(whole[0])
     assert weights_hash(interpolated(start, whole[0], share)) == weights_hash(model)
     assert all(torch.equal(value, tuned[name]) for name, value in whole[0].state_dict().items())
     # what validation cannot tell apart stays as it was tuned; what it likes is taken
-    assert fused(start, whole[0], lambda _: 0.5) == (whole[0], 1.0)
-    assert fused(start, whole[0], lambda _: None) == (whole[0], 1.0)
-    likes_the_start = fused(start, whole[0], lambda one: -sum(moved(one, backbone).values()))
+    assert mixed_weights(start, whole[0], lambda _: 0.5) == (whole[0], 1.0)
+    assert mixed_weights(start, whole[0], lambda _: None) == (whole[0], 1.0)
+    likes_the_start = mixed_weights(start, whole[0], lambda one: -sum(moved(one, backbone).values()))
     assert likes_the_start[1] == 0.25
 
 

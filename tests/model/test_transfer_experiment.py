@@ -17,12 +17,13 @@ from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration
 from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.transfer.experiment import Experiment, pick, work_of
+from pipeline.transfer.experiment_arms import FUSED, LONG, META, VOICES, ZERO_SHOT
+from pipeline.transfer.four_states import states_of, states_table
 from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
 from pipeline.transfer.params import TransferParams
 from pipeline.transfer.parts import NEW_ITEMS, STATES, with_states
-from pipeline.transfer.states import states_of, states_table
 from pipeline.transfer.thinning import few_users, without_items
-from pipeline.transfer.trial import BACKBONE, FUSED, LONG, META, META_BACKBONE, VOICES, ZERO_SHOT, supports_of
+from pipeline.transfer.trial import BACKBONE, META_BACKBONE, supports_of
 from tests.training_data import rewrite_without_training
 
 GIVEN = {"seed": 7, "epochs": 1, "learning_rate": 0.003, "batch_users": 32}

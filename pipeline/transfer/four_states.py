@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from html import escape
 
 from pipeline.data.sequences import Array
+from pipeline.transfer.experiment_arms import Outcome
 from pipeline.transfer.outcome import gain, pooled
 from pipeline.transfer.params import SCRATCH
 from pipeline.transfer.parts import STATES
-from pipeline.transfer.trial import Outcome
 
 
 @dataclass(frozen=True)
