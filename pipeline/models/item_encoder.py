@@ -84,11 +84,12 @@ class ItemEncoder(nn.Module):
         low_rank = self.ids is not None and spec.id_width < spec.width
         self.up = nn.Linear(spec.id_width, spec.width, bias=False) if low_rank else None
         self.register_buffer("newcomer", torch.zeros(spec.width) if spec.newcomer else None)
-        self._start()
+        self._start(spec.members)
 
-    def _start(self) -> None:
+    def _start(self, members: int) -> None:
         for projection in self.content.values():
-            nn.init.orthogonal_(projection.get_parameter("weight"), gain=CONTENT_GAIN)
+            for own in projection.get_parameter("weight").chunk(members):
+                nn.init.orthogonal_(own, gain=CONTENT_GAIN)
         nn.init.normal_(self.attributes.weight, std=INITIAL_SPREAD)
         nn.init.zeros_(self.attributes.weight[0])
         for table in self.ids.parameters() if self.ids is not None else ():

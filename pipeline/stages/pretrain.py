@@ -24,9 +24,14 @@ log = logging.getLogger(__name__)
 class Params(MetaParams):
     """Parameters of the backbone and of its training."""
 
-    width: int = Field(ge=4, description="of item vectors and of the trunk")
+    width: int = Field(ge=4, description="of item vectors and of the trunk, of each member")
     layers: int = Field(ge=1, description="Transformer layers")
     heads: int = Field(ge=1, description="attention heads of a layer; must divide the width")
+    members: int = Field(
+        default=1,
+        ge=1,
+        description="trunks side by side that learn apart; scores are their mean",
+    )
     recency: bool = Field(
         default=False, description="add decayed means of the history to the states; for shops where alike follows alike"
     )
@@ -136,10 +141,16 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             f"pretrain.meta is {params.meta}, whose tasks come without times and events; set it to none, or set "
             "pretrain.relative_time and pretrain.events to false"
         )
-    device = make_deterministic(job.threads, params.width)
+    if params.members > 1 and params.fusion == "decision":
+        raise BadConfiguration(
+            f"pretrain.members is {params.members}, and pretrain.fusion=decision weighs the parts of one "
+            "score; set pretrain.members to 1, or pretrain.fusion to sum or gates"
+        )
+    width = params.members * params.width
+    device = make_deterministic(job.threads, width)
     kinds = modalities(vectors)
     spec = ModelSpec(
-        width=params.width,
+        width=width,
         head_width=head_width,
         layers=uniform_layers(params.layers, params.heads, 4 * params.width),
         max_length=params.max_length,
@@ -152,7 +163,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         relative_time=params.relative_time and dataset["clock"] == "real",
         events=tuple(dataset["events"]) if params.events else (),
         similarity=WHILE_TRAINING if params.similarity and kinds else 0.0,
-        id_width=params.width,
+        id_width=width,
+        members=params.members,
         attribute_buckets=params.attribute_buckets,
         profile_buckets=params.profile_buckets,
         modalities=kinds,

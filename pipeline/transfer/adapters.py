@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pipeline.models.members import blocks_of, in_one_trunk
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.transfer.strategies import OWN, TOP
 
@@ -35,7 +36,7 @@ class LowRank(nn.Module):
 def adapt(model: SequentialRecommender, rank: int) -> None:
     """Freeze everything but the target's own tables and the last norm, and give each matrix of the trunk an adapter."""
     for name, weight in model.named_parameters():
-        weight.requires_grad_(name.startswith((*OWN, *TOP)))
+        weight.requires_grad_(in_one_trunk(name).startswith((*OWN, *TOP)))
     for linear in _matrices(model):
         parametrize.register_parametrization(linear, "weight", LowRank(linear.weight, rank))
 
@@ -50,4 +51,4 @@ def fold(model: SequentialRecommender) -> None:
 
 
 def _matrices(model: SequentialRecommender) -> list[nn.Linear]:
-    return [module for module in model.trunk.blocks.modules() if isinstance(module, nn.Linear)]
+    return [module for block in blocks_of(model.trunk) for module in block.modules() if isinstance(module, nn.Linear)]
