@@ -41,6 +41,7 @@ class ModelSpec:
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
         fusion: of an item's content vectors: sum, gates (pipeline/models/fusion.py) or decision (models/decision.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
+        attribute_gain: of the mean of an item's attribute vectors; the louder, the faster they learn.
         members: trunks side by side that share the width and learn apart (pipeline/models/members.py).
         id_alone: an item with an ID vector is nothing else; content stands in for the others (models/item_encoder.py).
         newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
@@ -82,6 +83,7 @@ class ModelSpec:
     user_state: bool = False
     id_alone: bool = False
     members: int = 1
+    attribute_gain: float = 1.0
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -156,6 +158,7 @@ class ModelSpec:
             user_state=values.get("user_state", False),
             id_alone=values.get("id_alone", False),
             members=values.get("members", 1),
+            attribute_gain=values.get("attribute_gain", 1.0),
         )
 
 

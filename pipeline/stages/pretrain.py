@@ -58,6 +58,7 @@ class Params(MetaParams):
     )
     dropout: float = Field(ge=0, lt=1, description="on embeddings and layers")
     id_dropout: float = Field(ge=0, lt=1, description="chance that an item is trained by content alone")
+    attribute_gain: float = Field(default=1.0, gt=0, description="how loud the attributes of an item are in it")
     attribute_buckets: int = Field(default=4096, ge=1, description="rows of the hashed table of item attributes")
     profile_buckets: int = Field(default=256, ge=1, description="rows of the hashed table of user attributes")
     compile: bool = Field(default=False, description="torch.compile of what reads the sequences; on a GPU only")
@@ -166,6 +167,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         id_width=width,
         members=params.members,
         attribute_buckets=params.attribute_buckets,
+        attribute_gain=params.attribute_gain,
         profile_buckets=params.profile_buckets,
         modalities=kinds,
         item_features=data[0].item_feature_names if params.item_statistics else (),

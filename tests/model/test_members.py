@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from pipeline.exit_codes import BadConfiguration
+from pipeline.models.members import last_norm_of
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.batches import Batch
 from pipeline.training.next_item import NextItem
-from pipeline.training.weights import load_model
 from pipeline.transfer.adapters import adapt, fold
 from pipeline.transfer.strategies import PartRates
 from tests.model.test_recommender import SPEC, catalogue
@@ -105,18 +105,13 @@ def test_fine_tuning_knows_their_parts(model):
     torch.testing.assert_close(states_and_vectors(model.eval())[0], before)
 
 
-def test_a_chain_with_members_ends_in_a_student_of_one_trunk(world, tmp_path) -> None:
+def test_gradients_of_several_tasks_are_compared_at_a_norm(model):
+    assert last_norm_of(model.trunk) is model.trunk.members[0].last_norm
+    assert last_norm_of(alone(model, 1).trunk).weight.shape == (16,)
+
+
+def test_fusion_at_the_decision_has_one_trunk(world, tmp_path) -> None:
     from tests.training_data import Chain
 
-    chain = Chain(world).copy_to(tmp_path / "world")
     with pytest.raises(BadConfiguration, match=r"pretrain\.members is 2, and pretrain\.fusion=decision"):
-        chain.run("pretrain", members=2, fusion="decision")
-    chain.run("pretrain", epochs=1, members=2, similarity=True, user_state=True)
-    chain.run("transfer", epochs=1, arms=["whole", "multi_task", "scratch"], task_weighting="gradnorm")
-    chain.run("distill", epochs=1)
-    chain.run("prune", recovery_epochs=1)
-    backbone, teacher, student = (
-        load_model(chain.folder(f"models/{n}")).spec for n in ("backbone", "teacher", "student")
-    )
-    assert backbone.members == teacher.members == 2 and backbone.width == 2 * backbone.member_width
-    assert student.members == 1
+        Chain(world).copy_to(tmp_path / "world").run("pretrain", members=2, fusion="decision")
