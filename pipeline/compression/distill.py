@@ -119,7 +119,7 @@ class Taught:
         def place(items: Tensor) -> Tensor:
             return torch.searchsorted(every, items)
 
-        loss = self._task.loss_of(states, vectors.index_select(0, place(candidates.items)), batch, candidates)
+        loss = self._task.loss_of(student, states, vectors.index_select(0, place(candidates.items)), batch, candidates)
         of_top = torch.einsum("nd,nkd->nk", states, nn.functional.embedding(place(top), vectors))  # (N, K)
         of_rest = states @ vectors.index_select(0, place(drawn)).T  # (N, R)
         twice = _also_in(drawn, top, n_items)  # there already; the others stand for all that were not drawn

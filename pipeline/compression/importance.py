@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.exit_codes import DataBrokeContract
+from pipeline.models.members import blocks_of
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.trunk import Block
 from pipeline.training.batches import Batch
@@ -36,8 +37,7 @@ class Gates:
 def gated(model: SequentialRecommender, gates: Sequence[Gates]) -> Iterator[None]:
     """Multiply every head's and channel's output by its gate during the body; a gate of 0 masks the unit."""
     hooks = []
-    for block, gate in zip(model.trunk.blocks, gates, strict=True):
-        assert isinstance(block, Block)
+    for block, gate in zip(blocks_of(model.trunk), gates, strict=True):
         width = block.head_width
 
         def on_heads(_: object, inputs: tuple[Tensor], gate: Gates = gate, width: int = width) -> tuple[Tensor]:
@@ -115,7 +115,7 @@ def activation_importance(
     if not batches:
         raise DataBrokeContract(NOBODY)
     model.eval()
-    blocks = [block for block in model.trunk.blocks if isinstance(block, Block)]
+    blocks = blocks_of(model.trunk)
     squares = {r: torch.zeros(r.in_features, device=r.weight.device) for block in blocks for r in _readers(block)}
     added = [torch.zeros((), device=block.up.weight.device) for block in blocks]
     hooks = []

@@ -11,6 +11,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from pipeline.models.members import blocks_of
 from pipeline.models.recommender import SequentialRecommender
 
 BYTES_LEFT = 4 + 8  # of a weight that stays: its value and its place
@@ -25,7 +26,7 @@ def zero_smallest(model: SequentialRecommender, share: float) -> None:
     Args:
         share: of the weights of each matrix, at least 0 and below 1.
     """
-    for weight in model.trunk.blocks.parameters():
+    for weight in (weight for block in blocks_of(model.trunk) for weight in block.parameters()):
         if weight.dim() < 2:
             continue
         order = torch.argsort(weight.abs().flatten(), stable=True)

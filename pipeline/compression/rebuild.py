@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from pipeline.compression.prune import BLOCKS, Removed, kept_rows
+from pipeline.models.members import blocks_of
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.spec import LayerShape
 
@@ -35,7 +36,7 @@ def rebuilt(
         heads, joint, channels = kept_rows(layer, out, pruned.spec.head_width)
         rows = {"query_key_value": joint, "up": channels, "beside": channels}
         columns = {"attention_out": heads, "down": channels}
-        for name, weight in pruned.trunk.blocks[place].state_dict().items():
+        for name, weight in blocks_of(pruned.trunk)[place].state_dict().items():
             into, part = weights[f"{BLOCKS}{number}.{name}"], name.split(".")[0]
             if part in rows:
                 into[rows[part]] = weight

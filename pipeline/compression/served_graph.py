@@ -129,7 +129,8 @@ class NewItems(nn.Module):
         # A gather and a sum in place of embedding_bag, which has no ONNX counterpart with padding.
         bags = nn.functional.embedding(attributes, self.items.attributes.weight, padding_idx=0)  # (n, A, D)
         present = (attributes > 0).to(bags.dtype)  # (n, A)
-        vectors = (bags * present[:, :, None]).sum(1) / present.sum(1, keepdim=True).clamp(min=1.0)
+        mean = (bags * present[:, :, None]).sum(1) / present.sum(1, keepdim=True).clamp(min=1.0)
+        vectors = mean * self.items.attribute_gain
         units = {}
         for name, given in zip(self.modalities, content, strict=True):
             length = given.square().sum(1, keepdim=True).sqrt()  # content is read at length 1: see unit_rows

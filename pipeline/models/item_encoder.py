@@ -1,13 +1,13 @@
 """An item is the sum of what it is and what it has been through.
 
-    item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  F · item features  +  ID vector
+    item = Σ_m P_m · content_m  +  g · mean of its attribute vectors  +  F · item features  +  ID vector
 
 The modalities may pass gates (pipeline/models/fusion.py). The ID vector is dropped whole at random in training, so that
 content alone has to rank too; an item outside of training has none. Its features are of a range that none in training
 has (never taken, by nobody), so a model that has been calibrated for new items (`spec.newcomer`,
 pipeline/transfer/newcomers.py) reads it as
 
-    item = Σ_m P_m · content_m  +  mean of its attribute vectors  +  newcomer
+    item = Σ_m P_m · content_m  +  g · mean of its attribute vectors  +  newcomer
 
 with one vector in the place of features and ID. In a model with `spec.id_alone`, an item with an ID is its ID vector
 and nothing else, and what it is stands in where there is no ID.
@@ -75,6 +75,7 @@ class ItemEncoder(nn.Module):
         names = tuple(name for name, _ in spec.modalities)
         self.gates = GatedSum(names, spec.width) if spec.fusion == GATES and names else None
         self.apart = spec.fusion == DECISION
+        self.attribute_gain = spec.attribute_gain
         self.attributes = nn.Embedding(1 + spec.attribute_buckets, spec.width, padding_idx=0)
         self.features = nn.Linear(len(spec.item_features), spec.width, bias=False)
         # One table for all domains: domain d owns rows first_row[d] … first_row[d] + n_items[d].
@@ -84,11 +85,12 @@ class ItemEncoder(nn.Module):
         low_rank = self.ids is not None and spec.id_width < spec.width
         self.up = nn.Linear(spec.id_width, spec.width, bias=False) if low_rank else None
         self.register_buffer("newcomer", torch.zeros(spec.width) if spec.newcomer else None)
-        self._start()
+        self._start(spec.members)
 
-    def _start(self) -> None:
+    def _start(self, members: int) -> None:
         for projection in self.content.values():
-            nn.init.orthogonal_(projection.get_parameter("weight"), gain=CONTENT_GAIN)
+            for own in projection.get_parameter("weight").chunk(members):
+                nn.init.orthogonal_(own, gain=CONTENT_GAIN)
         nn.init.normal_(self.attributes.weight, std=INITIAL_SPREAD)
         nn.init.zeros_(self.attributes.weight[0])
         for table in self.ids.parameters() if self.ids is not None else ():
@@ -141,6 +143,7 @@ class ItemEncoder(nn.Module):
         vectors = functional.embedding_bag(
             catalogue.attributes[every], self.attributes.weight, mode="mean", padding_idx=0
         )  # (m, D)
+        vectors = vectors * self.attribute_gain
         content = {name: catalogue.content[name][every] for name in self.content}
         if content and not self.apart:
             vectors = vectors + self.fused(content)

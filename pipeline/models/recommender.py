@@ -19,6 +19,7 @@ from torch.nn import functional
 from pipeline.models.decision import read_as_one
 from pipeline.models.item_encoder import Catalogue, ItemEncoder
 from pipeline.models.item_table import Int8Rows
+from pipeline.models.members import Members, trunk_of
 from pipeline.models.moments import Moments
 from pipeline.models.profile import ProfileToken
 from pipeline.models.similarity import content_means, side_by_side
@@ -34,7 +35,7 @@ class SequentialRecommender(nn.Module):
         self.spec = spec
         self.items = ItemEncoder(spec)
         self.profile = ProfileToken(spec)
-        self.trunk = Trunk(spec)
+        self.trunk = trunk_of(spec)
 
     def item_vectors(self, domain: str, catalogue: Catalogue, items: Tensor | None = None) -> Tensor:
         """float32 [m, S] for item indices [m], or [n_items + 1, S] for all; see `ItemEncoder.forward`."""
@@ -80,10 +81,15 @@ class SequentialRecommender(nn.Module):
 
 
 def read_sequences(
-    trunk: Trunk, spec: ModelSpec, token: Tensor, items: Tensor, present: Tensor, moments: Moments | None = None
+    trunk: Trunk | Members,
+    spec: ModelSpec,
+    token: Tensor,
+    items: Tensor,
+    present: Tensor,
+    moments: Moments | None = None,
 ) -> Tensor:
     """The states [B, 1 + L, S] of sequences of items [B, L, S] that are `present` [B, L], opened by tokens [B, D]."""
-    scale = math.sqrt(spec.width)  # table rows start small; the stream must not drown them
+    scale = math.sqrt(spec.member_width)  # table rows start small; the stream must not drown them
     learned = spec.item_parts * spec.width
     read = items[:, :, :learned]
     if spec.item_parts > 1:

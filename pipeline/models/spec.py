@@ -23,7 +23,7 @@ class ModelSpec:
     """The shape of a `SequentialRecommender`.
 
     Attributes:
-        width: of item vectors and of the trunk.
+        width: of item vectors and of the trunk; of all members together.
         head_width: of one attention head; heads may be pruned, their width stays.
         layers: from the first to the last.
         max_length: items of history that are read; older ones are cut.
@@ -41,6 +41,8 @@ class ModelSpec:
         residual_gates: what a layer adds passes a gate (pipeline/models/trunk.py).
         fusion: of an item's content vectors: sum, gates (pipeline/models/fusion.py) or decision (models/decision.py).
         similarity: weight of the likeness in content beside what is learned, 0 is none (pipeline/models/similarity.py).
+        attribute_gain: of the mean of an item's attribute vectors; the louder, the faster they learn.
+        members: trunks side by side that share the width and learn apart (pipeline/models/members.py).
         id_alone: an item with an ID vector is nothing else; content stands in for the others (models/item_encoder.py).
         newcomer: calibrated: a vector stands for features and ID of items outside of training (models/item_encoder.py).
         relative_time: how long ago an item was taken is a bias of attention (pipeline/models/relative_time.py).
@@ -80,11 +82,18 @@ class ModelSpec:
     kept_places: int = 0
     user_state: bool = False
     id_alone: bool = False
+    members: int = 1
+    attribute_gain: float = 1.0
 
     @property
     def domain_names(self) -> tuple[str, ...]:
         """In the order of the tables."""
         return tuple(name for name, _ in self.domains)
+
+    @property
+    def member_width(self) -> int:
+        """Of one member's item vectors and trunk."""
+        return self.width // self.members
 
     @property
     def item_parts(self) -> int:
@@ -148,6 +157,8 @@ class ModelSpec:
             kept_places=values.get("kept_places", 0),
             user_state=values.get("user_state", False),
             id_alone=values.get("id_alone", False),
+            members=values.get("members", 1),
+            attribute_gain=values.get("attribute_gain", 1.0),
         )
 
 

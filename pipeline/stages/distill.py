@@ -184,6 +184,7 @@ def student_spec(teacher: ModelSpec, params: Params) -> ModelSpec:
         head_width=params.width // params.heads,
         layers=uniform_layers(params.layers, params.heads, 4 * params.width),
         id_width=params.id_width,
+        members=1,
         attribute_buckets=params.attribute_buckets,
         profile_buckets=params.profile_buckets,
         dropout=params.dropout,

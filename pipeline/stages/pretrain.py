@@ -24,9 +24,14 @@ log = logging.getLogger(__name__)
 class Params(MetaParams):
     """Parameters of the backbone and of its training."""
 
-    width: int = Field(ge=4, description="of item vectors and of the trunk")
+    width: int = Field(ge=4, description="of item vectors and of the trunk, of each member")
     layers: int = Field(ge=1, description="Transformer layers")
     heads: int = Field(ge=1, description="attention heads of a layer; must divide the width")
+    members: int = Field(
+        default=1,
+        ge=1,
+        description="trunks side by side that learn apart; scores are their mean",
+    )
     recency: bool = Field(
         default=False, description="add decayed means of the history to the states; for shops where alike follows alike"
     )
@@ -53,6 +58,7 @@ class Params(MetaParams):
     )
     dropout: float = Field(ge=0, lt=1, description="on embeddings and layers")
     id_dropout: float = Field(ge=0, lt=1, description="chance that an item is trained by content alone")
+    attribute_gain: float = Field(default=1.0, gt=0, description="how loud the attributes of an item are in it")
     attribute_buckets: int = Field(default=4096, ge=1, description="rows of the hashed table of item attributes")
     profile_buckets: int = Field(default=256, ge=1, description="rows of the hashed table of user attributes")
     compile: bool = Field(default=False, description="torch.compile of what reads the sequences; on a GPU only")
@@ -136,10 +142,16 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             f"pretrain.meta is {params.meta}, whose tasks come without times and events; set it to none, or set "
             "pretrain.relative_time and pretrain.events to false"
         )
-    device = make_deterministic(job.threads, params.width)
+    if params.members > 1 and params.fusion == "decision":
+        raise BadConfiguration(
+            f"pretrain.members is {params.members}, and pretrain.fusion=decision weighs the parts of one "
+            "score; set pretrain.members to 1, or pretrain.fusion to sum or gates"
+        )
+    width = params.members * params.width
+    device = make_deterministic(job.threads, width)
     kinds = modalities(vectors)
     spec = ModelSpec(
-        width=params.width,
+        width=width,
         head_width=head_width,
         layers=uniform_layers(params.layers, params.heads, 4 * params.width),
         max_length=params.max_length,
@@ -152,8 +164,10 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         relative_time=params.relative_time and dataset["clock"] == "real",
         events=tuple(dataset["events"]) if params.events else (),
         similarity=WHILE_TRAINING if params.similarity and kinds else 0.0,
-        id_width=params.width,
+        id_width=width,
+        members=params.members,
         attribute_buckets=params.attribute_buckets,
+        attribute_gain=params.attribute_gain,
         profile_buckets=params.profile_buckets,
         modalities=kinds,
         item_features=data[0].item_feature_names if params.item_statistics else (),

@@ -37,7 +37,7 @@ class Beside:
         """The weighted sum for a batch."""
         candidates = self._task.candidates(batch)
         states, vectors = states_and_vectors(model, self._domains[batch.domain], batch, candidates)
-        total = self._task.loss_of(states, vectors, batch, candidates)
+        total = self._task.loss_of(model, states, vectors, batch, candidates)
         for weight, objective in self._objectives:
             total = total + weight * objective(model, batch, states)
         return total

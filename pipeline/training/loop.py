@@ -175,7 +175,8 @@ class Training:
                 f"{plan.name}: the loss became {value} in epoch {state.epoch + 1} at step {state.step_in_epoch + 1} "
                 f"(domain {batch.domain}, users {users}, …); lower learning_rate, now {plan.learning_rate:g}"
             )
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip)
+        limit = plan.clip / math.sqrt(self.model.spec.members)  # the mean over members has as much less gradient
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
         state.step += 1
         state.loss_sum += value * batch.n_targets

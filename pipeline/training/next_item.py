@@ -52,11 +52,19 @@ class NextItem:
         """The mean loss over the batch's targets, in nats."""
         candidates = self.candidates(batch)
         states, vectors = states_and_vectors(model, self._domains[batch.domain], batch, candidates)
-        return self.loss_of(states, vectors, batch, candidates)
+        return self.loss_of(model, states, vectors, batch, candidates)
 
-    def loss_of(self, states: Tensor, vectors: Tensor, batch: Batch, candidates: Candidates) -> Tensor:
-        """The same of states [N, D] and vectors [m, D] that are known already."""
+    def loss_of(
+        self, model: SequentialRecommender, states: Tensor, vectors: Tensor, batch: Batch, candidates: Candidates
+    ) -> Tensor:
+        """The same of states [N, D] and vectors [m, D] that are known already; of several members, their mean."""
         positives = self.positives(batch, candidates)
+        members = model.spec.members
+        own = zip(states.chunk(members, 1), vectors.chunk(members, 1), strict=True)
+        losses = [self._loss(state, vector, positives, batch, candidates) for state, vector in own]
+        return torch.stack(losses).mean()
+
+    def _loss(self, states: Tensor, vectors: Tensor, positives: Tensor, batch: Batch, candidates: Candidates) -> Tensor:
         if self._gbce is None or candidates.drawn is None:
             return blocked_cross_entropy(states, vectors, positives, candidates.log_weight)
         n_trained = int(self._domains[batch.domain].catalogue.trained.sum())

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from pipeline.models.members import in_one_trunk
 from pipeline.models.recommender import SequentialRecommender
-from pipeline.transfer.strategies import OWN, TOP
+from pipeline.transfer.strategies import BLOCK, OWN, TOP
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,11 +25,11 @@ def adapt(model: SequentialRecommender, rank: int) -> PeftModel:
     """
     from peft import LoraConfig, get_peft_model
 
-    blocks = model.trunk.blocks.named_modules(prefix="trunk.blocks")
-    matrices = [name for name, module in blocks if isinstance(module, nn.Linear)]
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    matrices = [name for name in linear if BLOCK.match(in_one_trunk(name))]
     adapters = get_peft_model(model, LoraConfig(r=rank, lora_alpha=rank, target_modules=matrices))
     for name, weight in model.named_parameters():
-        if name.startswith((*OWN, *TOP)):
+        if in_one_trunk(name).startswith((*OWN, *TOP)):
             weight.requires_grad_(True)
     return adapters
 

@@ -76,4 +76,5 @@ def _direction(model: SequentialRecommender, domain: Domain, sequences: Training
     read = (batches[number] for number in range(min(BATCHES, len(batches))))
     states = [states_and_vectors(model, domain, batch, candidates)[0] for batch in read]
     mean = torch.cat(states)[:, : model.spec.width].mean(0)  # likeness in content, behind it, is as it is
-    return mean / mean.square().sum().clamp(min=1e-12)
+    members = mean.view(model.spec.members, -1)  # each raises the score by its share
+    return (members / members.square().sum(1, keepdim=True).clamp(min=1e-12) / len(members)).flatten()

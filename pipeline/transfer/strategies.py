@@ -17,6 +17,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from pipeline.models.members import in_one_trunk
+
 Strategy = Literal["whole", "discriminative", "head", "gradual", "adapters", "anil"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 OWN = ("items.ids.", "profile.domains.")
@@ -44,6 +46,7 @@ class PartRates:
 
     def part(self, parameter: str) -> int:
         """The depth of a parameter by its name."""
+        parameter = in_one_trunk(parameter)
         if parameter.startswith(OWN):
             return 0
         if parameter.startswith(TOP):

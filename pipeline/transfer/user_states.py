@@ -17,6 +17,7 @@ import torch
 from pipeline.augmentation.parts import ALL, judged, parts_of
 from pipeline.evaluation.paired import paired_bootstrap
 from pipeline.models.recommender import SequentialRecommender
+from pipeline.models.user_state import UserState
 from pipeline.training.domains import Domain
 
 FACTORS = (0.0, 0.5, 1.0, 1.5)
@@ -89,6 +90,7 @@ def _scaled(model: SequentialRecommender, factor: float) -> SequentialRecommende
     """A copy whose offset is multiplied; 0 is a model without user states."""
     copy = SequentialRecommender(replace(model.spec, user_state=factor > 0)).to(next(model.parameters()).device)
     copy.load_state_dict(model.state_dict(), strict=factor > 0)
-    if copy.trunk.user is not None:
-        copy.trunk.user.gain.weight *= factor
+    for part in copy.modules():
+        if isinstance(part, UserState):
+            part.gain.weight *= factor
     return copy.eval()

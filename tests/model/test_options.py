@@ -23,6 +23,8 @@ SHORT = {
         "feed_forward": "swiglu",
         "residual_gates": True,
         "fusion": "gates",
+        "members": 2,
+        "attribute_gain": 3.0,
         "loss": "gbce",
         "user_state": True,
         "contrastive": 0.1,
@@ -44,6 +46,8 @@ def test_a_chain_with_them_is_whole(world, tmp_path) -> None:
         chain.run(stage, **changed)
     student = load_model(chain.folder("models/student")).spec
     assert student.item_features == ()
+    assert load_model(chain.folder("models/teacher")).spec.members == 2
+    assert (student.members, student.attribute_gain) == (1, 3.0)
     assert student.recency
     served = chain.folder("models/served")
     spec = json.loads((served / "model.json").read_text())["spec"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data.sequences import Array
+from pipeline.models.members import last_norm_of
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.training.batches import Batch
 from pipeline.training.domains import Domain
@@ -47,13 +48,13 @@ class MultiTask:
         losses = [loss_of(task, towers(task.name, states, items), places) for task in self._tasks]
         if self._alone:  # a batch may have no label, and then nothing moves
             return torch.stack(losses).sum() + 0.0 * states.sum()
-        first = self._next_item.loss_of(states, vectors, batch, candidates)
+        first = self._next_item.loss_of(model, states, vectors, batch, candidates)
         total: Tensor = towers.weighting(
             [first, *losses],
             [False, *(task.kind == "number" for task in self._tasks)],
             self._starts,
             self._params.task_weight,
-            model.trunk.last_norm.weight,
+            last_norm_of(model.trunk).weight,
         )
         return total + self._params.tower_distance * towers.distance()
 
