@@ -26,6 +26,7 @@ from pipeline.training.scoring import ModelScorer, Validation
 from pipeline.training.similarity import choose_similarity
 from pipeline.training.weights import load_model
 from pipeline.transfer.arms import FineTuning
+from pipeline.transfer.common_ground import shares_nothing
 from pipeline.transfer.experiment_arms import ARMS, BASELINES, FUSED, LONG, META, ORACLE, VOICES, ZERO_SHOT, Outcome
 from pipeline.transfer.late_fusion import learned_gate
 from pipeline.transfer.newcomers import calibrated
@@ -93,6 +94,8 @@ class Trial:
                 f"{target} has no validation rows at this share with seed {params.seed}, so no arm can be picked; "
                 "take a larger share"
             )
+        if alone := shares_nothing(self.training, self.vectors, target, self.backbone.spec):
+            log.warning("%s: what starts from the backbone starts from nothing it knows", alone)
         counts = np.bincount(self.data.items, minlength=self.data.n_items + 1)
         tail = tail_items(counts, TAIL_SHARE)
         self.supports = supports_of(supports, self.data)

@@ -193,14 +193,18 @@ def test_the_stage_says_which_arm_it_kept_and_why(chain, tmp_path):
     assert {"gain_pct", "valid_ndcg10.whole", "valid_ndcg10.scratch"} <= summary.metrics.keys()
 
 
-def test_a_target_of_one_validation_user_is_tried_and_says_nothing_of_its_backbone(chain, tmp_path):
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [(0, "no validation rows to choose by: whole, the first of transfer.arms"), (1, "on 1 validation users")],
+)
+def test_a_target_of_hardly_a_validation_user_says_nothing_of_its_backbone(chain, tmp_path, users, said):
     copy = chain.copy_to(tmp_path)
     held = copy.root / "training" / "t" / "holdout.parquet"
     rows = pl.read_parquet(held)
-    first = rows.filter(pl.col("split") == "validation").head(1)
+    first = rows.filter(pl.col("split") == "validation").head(users)
     pl.concat([first, rows.filter(pl.col("split") == "test")]).write_parquet(held)
     summary = copy.run("transfer", arms=["whole", "scratch"], epochs=1)
-    assert "on 1 validation users" in summary.found
+    assert said in summary.found
     assert "logme" not in summary.metrics
     assert np.isfinite(list(summary.metrics.values())).all()
 
