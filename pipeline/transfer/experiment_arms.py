@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.transfer.params import SCRATCH, ArmName
 
 ZERO_SHOT, BASELINES, ORACLE = "zero-shot", "baselines", "oracle"
-LONG = "scratch both budgets"  # with as many steps as pretraining and fine-tuning together
+LONG = "scratch both budgets"  # as many steps as pretraining and fine-tuning together; no patience ends it
 META = "meta"  # `whole` from another backbone, one that learned by episodes too
 FUSED = "fused"  # several models' scores, by a gate: judged, and not to be picked
 ARMS: dict[str, tuple[ArmName, dict[str, float]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +145,8 @@ class Trial:
             params = params.model_copy(update=changed)
             plan = params.plan("experiment", judge_start=True)
             if name == LONG:
-                plan = params.model_copy(update={"epochs": self._epochs_of_both(), "max_steps": 0}).plan("experiment")
+                epochs = self._epochs_of_both()
+                plan = replace(plan, epochs=epochs, patience=epochs, max_steps=0)
             sources = self._sources() if params.replay else []
             if params.replay and not sources:
                 log.warning("%s: beside %s no source is here to replay, so it is whole", name, self.data.name)
