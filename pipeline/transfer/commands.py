@@ -105,7 +105,7 @@ def suggest(
     from pipeline.training.randomness import make_deterministic
     from pipeline.training.weights import load_model
     from pipeline.transfer.arguments import arms_of, fine_tuning
-    from pipeline.transfer.strategies import STRATEGIES
+    from pipeline.transfer.params import STRATEGIES
     from pipeline.transfer.suggestion import Candidate, past_runs, rank_correlation
     from pipeline.transfer.suggestion import suggest as ordered
     from pipeline.transfer.tasks.params import MULTI_TASK

@@ -21,8 +21,8 @@ from pipeline.transfer.adapters import adapt, fold
 from pipeline.transfer.arms import FineTuning
 from pipeline.transfer.choosing import choose
 from pipeline.transfer.mixed_weights import interpolated, mixed_weights
-from pipeline.transfer.params import TransferParams
-from pipeline.transfer.strategies import STRATEGIES, PartRates
+from pipeline.transfer.params import STRATEGIES, TransferParams
+from pipeline.transfer.strategies import PartRates
 from tests.model.interruptions import interrupted
 
 CPU = torch.device("cpu")
