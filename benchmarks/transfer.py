@@ -55,9 +55,9 @@ from worlds import world
 from pipeline.augmentation.parts import ALL
 from pipeline.runs.attempt import write_json
 from pipeline.settings import CHECKOUT, Settings
-from pipeline.transfer.experiment import ORACLE
+from pipeline.transfer.experiment_arms import ORACLE
+from pipeline.transfer.four_states import states_table
 from pipeline.transfer.outcome import PICKED, page, pooled, table, with_picked
-from pipeline.transfer.states import states_table
 
 FEW = "users with 5 interactions"
 

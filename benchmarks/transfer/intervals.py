@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from figures import Figure
 
 from pipeline.data.sequences import Array
-from pipeline.transfer.experiment import Outcome
+from pipeline.transfer.experiment_arms import Outcome
 from pipeline.transfer.outcome import PICKED, gain, pooled
 from pipeline.transfer.params import SCRATCH
 

@@ -12,7 +12,7 @@ from intervals import intervals
 from prepared import ROLES, experiment, prepare, train_backbone, world_shops
 
 from pipeline.data.sequences import Array
-from pipeline.transfer.experiment import Outcome
+from pipeline.transfer.experiment_arms import Outcome
 
 SEEDS = (1, 2, 3)
 SUPPORTS = (1, 5, 10)

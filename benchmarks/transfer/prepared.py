@@ -20,7 +20,8 @@ from pipeline.runs.parameters import read_params
 from pipeline.settings import CHECKOUT
 from pipeline.stages import pretrain
 from pipeline.training.randomness import generator
-from pipeline.transfer.experiment import ARMS, Experiment, Outcome
+from pipeline.transfer.experiment import Experiment
+from pipeline.transfer.experiment_arms import ARMS, Outcome
 from pipeline.transfer.params import TransferParams
 
 WORLDS = (1, 2, 3)

@@ -29,7 +29,8 @@ from pipeline.runs.parameters import read_params
 from pipeline.settings import CHECKOUT
 from pipeline.training.domains import open_domain
 from pipeline.training.weights import load_model
-from pipeline.transfer.experiment import BASELINES, ZERO_SHOT, Experiment
+from pipeline.transfer.experiment import Experiment
+from pipeline.transfer.experiment_arms import BASELINES, ZERO_SHOT
 from pipeline.transfer.params import SCRATCH, TransferParams
 from pipeline.transfer.suggestion import Candidate, Past, suggest
 from pipeline.transfer.thinning import few_users

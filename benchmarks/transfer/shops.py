@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prepared import experiment, shops_of_amazon, train_backbone
 
-from pipeline.transfer.experiment import Outcome
+from pipeline.transfer.experiment_arms import Outcome
 from pipeline.transfer.params import SCRATCH
 
 RECIPE = {"recency": True, "similarity": True, "item_statistics": False, "dropout": 0.3, "weight_decay": 0.1}

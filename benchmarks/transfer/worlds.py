@@ -14,9 +14,10 @@ from pipeline.augmentation.parts import parts_of
 from pipeline.data.training_set import load_domain
 from pipeline.data.world.generate import generate
 from pipeline.data.world.params import WorldParams
-from pipeline.transfer.experiment import TAIL_SHARE, Outcome
+from pipeline.transfer.experiment_arms import Outcome
 from pipeline.transfer.parts import with_states
 from pipeline.transfer.thinning import few_users
+from pipeline.transfer.trial import TAIL_SHARE
 
 SHARES = (0.1, 1.0)  # of harbour's users
 

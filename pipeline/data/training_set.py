@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.data.sequences import Array, Sequences, load_sequences
+from pipeline.exit_codes import BadConfiguration
 
 SPLITS = ("validation", "test")
 
@@ -212,10 +213,12 @@ def load_domain(training_dir: Path, domain: str) -> DomainData:
     """Open one domain; tables are read when first used, sequences are memory-mapped.
 
     Raises:
-        KeyError: the dataset has no such domain.
+        BadConfiguration: the dataset has no such domain.
         FileNotFoundError: the folder is not a finished `data/training`.
     """
     dataset = load_dataset(training_dir)
+    if domain not in dataset["domains"]:
+        raise BadConfiguration(f"{training_dir} has no domain {domain!r}; it has {', '.join(dataset['domains'])}")
     about = dataset["domains"][domain]
     folder = training_dir / domain
     return DomainData(

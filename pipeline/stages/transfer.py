@@ -49,12 +49,13 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     from pipeline.training.weights import load_model, save_model, write_history
     from pipeline.transfer.arms import FineTuning
     from pipeline.transfer.choosing import choose
+    from pipeline.transfer.common_ground import shares_nothing
     from pipeline.transfer.newcomers import calibrated
     from pipeline.transfer.params import SCRATCH
     from pipeline.transfer.report import write_report
     from pipeline.transfer.tasks.comparison import compared, metrics, sentence
     from pipeline.transfer.tasks.params import MULTI_TASK
-    from pipeline.transfer.transferability import known_before
+    from pipeline.transfer.transferability import known_before, unjudged
     from pipeline.transfer.user_states import chosen_user_states
 
     assert job.target is not None
@@ -68,6 +69,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     about: dict[str, Any] = {"stage": "transfer", "target": job.target, "seed": params.seed}
     page: dict[str, Any] = {"target": job.target, "arms": {}, "popular": {}, "tasks": [], "notes": []}
     validation = Validation([domain], params.validation_users, params.seed)
+    alone = shares_nothing(inputs["data/training"], inputs["data/item_vectors"], job.target, backbone.spec)
     if len(data.items) == 0:
         seed_torch(params.seed, name, "weights")
         model = adapted(backbone, domain.shape, params.dropout, params.id_dropout).to(device)
@@ -76,6 +78,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         found = f"{job.target} has no training interactions: zero-shot, the teacher is the backbone as it is"
         if nothing_known(domain):
             found += "; no item has a vector or an attribute, so all of them score alike"
+        elif alone:
+            found += f"; {alone}: their order says nothing"
         write_report(outputs["reports/transfer"], page | {"found": found})
         return Summary(found, {"parameters": model.n_parameters, "epochs": 0})
     log.info(
@@ -91,15 +95,21 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     plan = params.plan(name, judge_start=True)
     tuning = FineTuning(backbone, more, training, sources, validation, params, plan)
     arms = params.arms if validation.n_rows else params.arms[:1]
-    if alone := shares_nothing(inputs, job.target, backbone.spec):
+    if params.replay and not tuning.sources:
+        page["notes"].append(
+            f"transfer.replay is {params.replay:g}, and beside {job.target} no source is here to replay"
+        )
+    if alone:
         arms = (SCRATCH,)
-        page["notes"].append(alone)
-        log.warning("%s: %s", name, alone)
+        page["notes"].append(f"{alone}: trained from scratch")
+    for note in page["notes"]:
+        log.warning("%s: %s", name, note)
     trained = {arm: tuning.train(arm, job.scratch / "transfer") for arm in arms}
     shares: dict[str, float] = {}
     for arm in [arm for arm in arms if params.fuse and arm != SCRATCH]:
-        mixed_with_backbone, shares[arm] = tuning.fuse(trained[arm][0])
-        trained[arm] = mixed_with_backbone, trained[arm][1]
+        model, history = trained[arm]
+        model, shares[arm] = tuning.mix_with_backbone(model)
+        trained[arm] = model, history
     judged = {arm: next(iter(validation.per_user(model)), None) for arm, (model, _) in trained.items()}
     choice = choose(judged, params.confidence, params.seed)
     log.info("%s: %s", name, choice.sentence)
@@ -115,11 +125,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     save_model(out, model, {**about, "zero_shot": False})
     write_history(out, history)
     found, figures = found_line(model.n_parameters, history)
-    if len(arms) > 1:
+    if len(params.arms) > 1 and not alone:
         found += f"; {choice.sentence}"
-        figures |= choice.figures | known_before(backbone, domain, params.validation_users, params.seed)
-    if alone:
-        found += f"; {alone}"
+        known = {} if unjudged(domain) else known_before(backbone, domain, params.validation_users, params.seed)
+        figures |= choice.figures | known
+    found += "".join(f"; {note}" for note in page["notes"])
     if MULTI_TASK in trained and tuning.tasks[0]:
         page["tasks"] = compared(tuning, trained[MULTI_TASK][1], job.scratch / "transfer")
         found += f"; {sentence(page['tasks'])}"
@@ -150,19 +160,6 @@ def sources_of(inputs: Folders, target: str, spec: ModelSpec, device: torch.devi
     training: Path = inputs["data/training"]
     names = [name for name in spec.domain_names if name != target and name in load_dataset(training)["domains"]]
     return [open_domain(load_domain(training, name), inputs["data/item_vectors"], spec, device) for name in names]
-
-
-def shares_nothing(inputs: Folders, target: str, spec: ModelSpec) -> str:
-    """A sentence for a target that has nothing in common with the backbone's sources; else empty."""
-    from pipeline.data.training_set import load_dataset
-    from pipeline.transfer.common_ground import common_ground
-
-    training = inputs["data/training"]
-    sources = [name for name in spec.domain_names if name in load_dataset(training)["domains"]]
-    if not sources or target in sources or common_ground(training, inputs["data/item_vectors"], target, sources):
-        return ""
-    words = "no content vector, no attribute of an item or a user: trained from scratch"
-    return f"{target} shares nothing with {', '.join(sources)}, {words}"
 
 
 def nothing_known(domain: Domain) -> bool:

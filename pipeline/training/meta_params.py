@@ -25,12 +25,12 @@ class MetaParams(LossParams):
     meta_outer_rate: float = Field(
         default=0.5, gt=0, le=1, description="share of the way of an episode that reptile goes"
     )
-
     meta_id_dropout: float = Field(
         default=1.0, ge=0, le=1, description="of the episodes; 1: the items are as those of a new domain, without IDs"
     )
 
     def meta_plan(self, name: str, temperature: float) -> Plan:
-        """The plan of the episodes: nothing is validated, so nothing stops them."""
+        """The plan of the episodes: nothing is validated, so nothing stops them; weights are not averaged."""
         changed = {"epochs": self.meta_epochs, "learning_rate": self.meta_learning_rate}
+        changed |= {"average": 0.0, "average_epochs": 0.0}
         return self.model_copy(update=changed).plan(f"{name}, {self.meta}", temperature)

@@ -21,7 +21,7 @@ from pipeline.training.next_item import NextItem
 from pipeline.training.plan import Plan
 from pipeline.training.randomness import seed_torch
 from pipeline.transfer.adapters import adapt, fold
-from pipeline.transfer.fusion import fused
+from pipeline.transfer.mixed_weights import mixed_weights
 from pipeline.transfer.nearness import Anchored, Replayed
 from pipeline.transfer.params import SCRATCH, ArmName, TransferParams
 from pipeline.transfer.popularity import popular_start
@@ -88,8 +88,7 @@ class FineTuning:
         replayed = self.sources if params.replay else []
         model = self._started(replayed, user_state=arm == "anil")
         self._start_popular(arm, model)
-        if arm == "adapters":
-            adapt(model, params.rank)
+        adapters = adapt(model, params.rank) if arm == "adapters" else None
         rates: Rates | None = None
         if arm in ("discriminative", "head", "gradual"):
             rates = PartRates(arm, len(model.spec.layers), params.layer_decay)
@@ -99,22 +98,22 @@ class FineTuning:
             with_towers(model, tasks, params.task_weighting)
             rates = TowerRates(params.tower_rate)
         history = fit(model, [self.sequences], loss, self.validate, self.plan, scratch / arm, rates)
-        if arm == "adapters":
-            fold(model)
+        if adapters is not None:
+            fold(adapters, model)
         if tasks:
             self.together = task_figures(model, self.domain, tasks)
             without_towers(model)
-        return self._alone(model) if replayed else model, history
+        return self._without_sources(model) if replayed else model, history
 
     def _start_popular(self, arm: ArmName, model: SequentialRecommender) -> None:
         if self.params.popularity_start:
             self.popular[arm] = popular_start(model, self.domain, self.sequences, self.validate)
 
-    def fuse(self, model: SequentialRecommender) -> tuple[SequentialRecommender, float]:
+    def mix_with_backbone(self, model: SequentialRecommender) -> tuple[SequentialRecommender, float]:
         """An arm that started from the backbone, mixed with it by validation, and the arm's weight in the mixture."""
         start = SequentialRecommender(model.spec).to(self._device)
         inherit(start, self.backbone)
-        return fused(start, model, self.validate)
+        return mixed_weights(start, model, self.validate)
 
     @property
     def _device(self) -> torch.device:
@@ -135,12 +134,12 @@ class FineTuning:
         inherit(model, self.backbone)
         return model.to(self._device)
 
-    def _alone(self, model: SequentialRecommender) -> SequentialRecommender:
+    def _without_sources(self, model: SequentialRecommender) -> SequentialRecommender:
         """The same model without the tables of the sources."""
         spec = model.spec
         return adapted(model, self.domain.shape, spec.dropout, spec.id_dropout).to(self._device).eval()
 
-    def alone(self, task: Task, epochs: int, scratch: Path) -> dict[str, Figures]:
+    def train_task_alone(self, task: Task, epochs: int, scratch: Path) -> dict[str, Figures]:
         """The figures of a task that had the trunk and the steps of so many epochs for itself."""
         params = self.params
         seed_torch(params.seed, self.plan.name, "weights")

@@ -12,6 +12,23 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from pipeline.data.training_set import load_dataset
+from pipeline.models.spec import ModelSpec
+
+
+def shares_nothing(training: Path, item_vectors: Path, target: str, spec: ModelSpec) -> str:
+    """A sentence for a target that has nothing in common with a backbone's sources; else, or of itself, empty.
+
+    Args:
+        training, item_vectors: as the stages write them.
+        spec: of the backbone; sources that are not in `training` are not asked.
+    """
+    there = load_dataset(training)["domains"]
+    sources = [name for name in spec.domain_names if name in there]
+    if not sources or target in sources or common_ground(training, item_vectors, target, sources):
+        return ""
+    return f"{target} shares nothing with {', '.join(sources)}, no content vector, no attribute of an item or a user"
+
 
 def common_ground(training: Path, item_vectors: Path, target: str, sources: Sequence[str]) -> list[str]:
     """What the target shares with any of the sources, in words; empty where it shares nothing.

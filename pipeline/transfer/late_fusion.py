@@ -7,7 +7,7 @@ greedily, the best voice first, and then, with replacement, whatever helps most 
 al., ICML 2004, §2). All models speak in nats.
 
 Two models are twice the price to serve, so this is an arm of the experiment and no teacher; what is served of a base
-and a transfer model is one model between them (`pipeline.transfer.fusion`).
+and a transfer model is one model between them (`pipeline.transfer.mixed_weights`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from pipeline.evaluation.page import html_page
 from pipeline.evaluation.statistics import Estimate, bootstrap
 from pipeline.simulation.chart import Line, chart
 from pipeline.training.randomness import generator
-from pipeline.transfer.experiment import FUSED, LONG, ORACLE, ZERO_SHOT, Outcome, pick
+from pipeline.transfer.experiment import pick
+from pipeline.transfer.experiment_arms import FUSED, LONG, ORACLE, ZERO_SHOT, Outcome
 from pipeline.transfer.params import SCRATCH
 
 PICKED = "picked by validation"
@@ -61,10 +62,8 @@ def table(outcomes: Sequence[Outcome]) -> list[Row]:
         for arm in dict.fromkeys(one["arm"] for one in here):
             mine = [one for one in here if one["arm"] == arm]
             theirs = [one for one in here if one["arm"] == SCRATCH]
-            for part in mine[0]["parts"]:
+            for part in dict.fromkeys(part for one in mine for part in one["parts"]):
                 ours = pooled(mine, part)
-                if not len(ours):
-                    continue
                 mean: Estimate = bootstrap({"ndcg10": ours}, RESAMPLES, CONFIDENCE, 7)["ndcg10"]
                 row: Row = {"share": share, "arm": arm, "part": part, **mean.to_json()}
                 if theirs and arm not in (SCRATCH, ORACLE):
@@ -76,7 +75,7 @@ def table(outcomes: Sequence[Outcome]) -> list[Row]:
 def pooled(outcomes: Sequence[Outcome], part: str) -> Array:
     """NDCG@10 of the users of one part, all seeds, in the order of the seeds."""
     columns = [one["parts"].get(part, []) for one in sorted(outcomes, key=lambda one: one["seed"])]
-    return np.concatenate([np.asarray(column, dtype=np.float64) for column in columns])
+    return np.concatenate([np.zeros(0), *(np.asarray(column, dtype=np.float64) for column in columns)])
 
 
 def gain(ours: Array, theirs: Array) -> tuple[float | None, float | None, float | None]:
@@ -109,7 +108,7 @@ def page(target: str, outcomes: Sequence[Outcome], rows: Sequence[Row], states: 
     Args:
         outcomes: of `with_picked`.
         rows: their `table`.
-        states: HTML, of `pipeline.transfer.states.states_table`.
+        states: HTML, of `pipeline.transfer.four_states.states_table`.
     """
     shares = sorted({row["share"] for row in rows})
     said = "".join(f"<li>{escape(sentence(outcomes, rows, share))}</li>" for share in shares)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
 from pipeline.training.plan import LossParams
-from pipeline.transfer.strategies import Strategy
 from pipeline.transfer.tasks.params import TaskParams
 
 TOP = 10  # places of a list, as the metric counts
 SCRATCH: Literal["scratch"] = "scratch"  # the control: random weights in place of the backbone's
+Strategy = Literal["whole", "discriminative", "head", "gradual", "adapters", "anil"]  # pipeline/transfer/strategies.py
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 ArmName = Strategy | Literal["scratch", "multi_task"]
 
 

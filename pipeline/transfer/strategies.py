@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from pipeline.models.members import in_one_trunk
+from pipeline.transfer.params import Strategy
 
-Strategy = Literal["whole", "discriminative", "head", "gradual", "adapters", "anil"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 OWN = ("items.ids.", "profile.domains.")
 TOP = ("trunk.last_norm.", "trunk.recency.", "trunk.user.", "trunk.decision.")
 BLOCK = re.compile(r"trunk\.blocks\.(\d+)\.")

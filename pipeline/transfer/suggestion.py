@@ -2,6 +2,7 @@
 
     rows = past_runs(rest)                      # MLflow
     told = suggest(rows, candidates)            # best first
+    worth = rank_correlation(rows)              # of such an order, for the targets of earlier runs
 
 A linear model, so that it can say why: the log of an arm's NDCG@10 over that of the control, both on validation users,
 by the backbone's LogME and zero-shot ranking (pipeline/transfer/transferability.py), the size of target and sources,
@@ -25,6 +26,7 @@ from pipeline.transfer.transferability import KNOWN
 
 RIDGE = 3.0  # of standardised columns
 ENOUGH = 12  # runs to learn from; with fewer LogME alone orders
+LEAST = 3  # different arms of a target whose order is worth judging
 VALID = "valid_ndcg10."  # of an arm, as the stage logs it
 
 
@@ -35,7 +37,7 @@ class Candidate:
     Attributes:
         target: of what the LogMEs may be compared.
         backbone: its name for people.
-        logme, zero_shot: see `Transferability`.
+        logme, zero_shot: of `pipeline.transfer.transferability.known_before`.
         interactions: of the target's training part.
         source_items: of all catalogues that the backbone was trained on.
     """
@@ -92,6 +94,24 @@ def suggest(past: Sequence[Past], candidates: Sequence[Candidate]) -> list[Sugge
         why = ", ".join(f"{names[column]} {100 * math.expm1(shares[row, column]):+.1f} %" for column in strongest)
         found.append(Suggestion(candidates[row], math.expm1(expected[row]), why))
     return found
+
+
+def rank_correlation(past: Sequence[Past]) -> float | None:
+    """What such an order was worth: Spearman's correlation between the gains of a target's arms and those that are
+    expected of them from the other targets; the mean over targets, None where no target can be left out.
+    """
+    from scipy.stats import spearmanr
+
+    found = []
+    for target in dict.fromkeys(one.candidate.target for one in past):
+        mine = [one for one in past if one.candidate.target == target]
+        others = [one for one in past if one.candidate.target != target]
+        told = {one.candidate: one.gain for one in suggest(others, [one.candidate for one in mine])}
+        expected = [told[one.candidate] for one in mine]
+        gains = [one.gain for one in mine]
+        if None not in expected and min(len(set(expected)), len(set(gains))) >= LEAST:
+            found.append(float(spearmanr(expected, gains).statistic))
+    return float(np.mean(found)) if found else None
 
 
 def past_runs(rest: MlflowRest) -> list[Past]:

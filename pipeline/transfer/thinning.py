@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipeline.data.sequences import Array, Sequences, load_sequences, offsets_of, write_sequences
-from pipeline.data.training_set import load_dataset
+from pipeline.data.sequences import Array, Sequences, offsets_of, write_sequences
+from pipeline.data.training_set import load_dataset, load_domain
 from pipeline.exit_codes import BadConfiguration
 from pipeline.training.randomness import generator
 
@@ -23,13 +23,17 @@ def few_users(training: Path, out: Path, target: str, share: float, seed: int) -
     Statistics of its items count all users, so they are set to zero.
 
     Raises:
-        BadConfiguration: the dataset has no such domain, or the share leaves no user.
+        BadConfiguration: the dataset has no such domain, or the share leaves no user with training interactions.
     """
     sequences = _copied(training, out, target)
     kept = generator(seed, "few users", target).random(sequences.n_users) < share
-    if not kept.any():
-        raise BadConfiguration(f"a share of {share:g} leaves none of the {sequences.n_users:,} users of {target}")
-    _write(out, target, sequences, np.repeat(kept, np.diff(sequences.offsets)))
+    rows = np.repeat(kept, sequences.lengths)
+    if not rows.any():
+        n_users = int((sequences.lengths > 0).sum())
+        raise BadConfiguration(
+            f"a share of {share:g} leaves none of the {n_users:,} users of {target} who have training interactions"
+        )
+    _write(out, target, sequences, rows)
     folder = out / target
     held = pl.read_parquet(folder / "holdout.parquet")
     known = pl.Series(kept[held["user_index"].to_numpy()])
@@ -55,11 +59,9 @@ def without_items(training: Path, out: Path, target: str, share: float, seed: in
 
 
 def _copied(training: Path, out: Path, target: str) -> Sequences:
-    if target not in load_dataset(training)["domains"]:
-        known = ", ".join(load_dataset(training)["domains"])
-        raise BadConfiguration(f"{training} has no domain {target!r}; it has {known}")
+    sequences = load_domain(training, target).sequences
     shutil.copytree(training, out)
-    return load_sequences(training / target / "sequences")
+    return sequences
 
 
 def _write(out: Path, target: str, sequences: Sequences, kept: Array) -> None:

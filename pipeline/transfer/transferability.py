@@ -1,6 +1,7 @@
 """How well a backbone suits a target, told before any training: LogME of what it makes of the target's users.
 
-    found = transferability(backbone, domain, limit=1000, seed=7)
+    if not unjudged(domain):
+        known = known_before(backbone, domain, limit=1000, seed=7)
 
 A backbone that knows what a user wants next has it in the state behind the history. LogME (You et al., ICML 2021, arXiv
 2102.11005) is the evidence of a Bayesian linear model from such features to a label, all weights integrated out: unlike
@@ -10,7 +11,7 @@ validation rows, in its `LABELS` widest directions: whatever the backbone, it is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ import torch
 from pipeline.data.sequences import Array
 from pipeline.evaluation.metrics import ndcg
 from pipeline.evaluation.ranking import rank_holdout, requests_of
-from pipeline.exit_codes import BadConfiguration
 from pipeline.models.inherit import adapted
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.similarity import side_by_side
@@ -27,48 +27,34 @@ from pipeline.training.scoring import ModelScorer, validation_rows
 
 KNOWN = ("logme", "zero_shot_ndcg10", "target_interactions", "source_items")  # figures of a stage, in this order
 LABELS = 16
+NOTHING = -0.5 * (1 + math.log(2 * math.pi))  # nats a row: what a standard normal says of itself
 ROUNDS = 50  # of the fixed point; it is reached in a handful
 NEARLY = 1e-4
 
 
-@dataclass(frozen=True)
-class Transferability:
-    """What is known of a backbone on a target before training.
-
-    Attributes:
-        logme: nats a row and label; comparable between backbones for one target.
-        zero_shot: NDCG@10 of the backbone as it is, on the same rows.
-        rows: validation rows.
-    """
-
-    logme: float
-    zero_shot: float
-    rows: int
+def unjudged(domain: Domain) -> str:
+    """Why no backbone can be judged on a target; empty where one can be."""
+    n = len(domain.data.holdout("validation"))
+    if n < LABELS:
+        return f"{domain.name} has {n} validation rows, and it takes {LABELS} to judge a backbone by"
+    if not any(bool(table.any()) for table in domain.catalogue.content.values()):
+        return f"no item of {domain.name} has a content vector, so nothing can be compared across domains"
+    return ""
 
 
-def transferability(backbone: SequentialRecommender, domain: Domain, limit: int, seed: int) -> Transferability:
-    """Judge a backbone on a target's validation rows; nothing is trained, no test row is read.
+def known_before(backbone: SequentialRecommender, domain: Domain, limit: int, seed: int) -> dict[str, float]:
+    """What is known of a backbone on a target before training, by the names of `KNOWN`: LogME in nats a row and label,
+    comparable between backbones for one target; NDCG@10 of the backbone as it is, on the same rows; and sizes.
+
+    Nothing is trained, no test row is read. A stage logs it for `pipeline.transfer.suggestion` to learn from.
 
     Args:
         backbone: of any sources.
-        domain: the target, opened for it.
+        domain: the target, opened for it; one that can be judged (`unjudged`).
         limit, seed: of the validation rows, as in training.
-
-    Raises:
-        BadConfiguration: the target has no validation row, or no item of it has a content vector.
     """
     holdout, rows = validation_rows(domain, limit, seed)
-    if not len(rows):
-        raise BadConfiguration(
-            f"{domain.name} has no validation row to judge a backbone by; with so few interactions rank zero-shot"
-        )
-    known = domain.catalogue.content
-    content = side_by_side(known, backbone.spec.modalities).cpu().numpy() if known else np.zeros((1, 0), np.float32)
-    if not content.any():
-        raise BadConfiguration(
-            f"no item of {domain.name} has a content vector, so nothing can be compared across domains; "
-            "give its items a text or vectors"
-        )
+    content = side_by_side(domain.catalogue.content, backbone.spec.modalities).cpu().numpy()
     model = adapted(backbone, domain.shape, 0.0, 0.0).to(domain.catalogue.device)
     scorer = ModelScorer(model, domain)
     with torch.inference_mode():
@@ -77,36 +63,27 @@ def transferability(backbone: SequentialRecommender, domain: Domain, limit: int,
     _, directions = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
     labels = content[holdout.item_index[rows]] @ directions[:, ::-1][:, :LABELS]
     ranks = rank_holdout(scorer, holdout, domain.data.n_items, rows).masked
-    return Transferability(logme(states, labels), float(ndcg(ranks, 10).mean()), len(rows))
-
-
-def known_before(backbone: SequentialRecommender, domain: Domain, limit: int, seed: int) -> dict[str, float]:
-    """What the stage logs for `pipeline.transfer.suggestion` to learn from, by the names of `KNOWN`.
-
-    Nothing where nothing can be judged.
-    """
-    if not len(domain.data.holdout("validation")) or not any(
-        table.any() for table in domain.catalogue.content.values()
-    ):
-        return {}
-    told = transferability(backbone, domain, limit, seed)
     sources = sum(n_items for name, n_items in backbone.spec.domains if name != domain.name)
-    return dict(zip(KNOWN, (told.logme, told.zero_shot, float(len(domain.data.items)), float(sources)), strict=True))
+    found = (logme(states, labels), ndcg(ranks, 10).mean(), len(domain.data.items), sources)
+    return dict(zip(KNOWN, map(float, found), strict=True))
 
 
 def logme(features: Array, labels: Array) -> float:
-    """The mean over labels of the greatest log evidence, a row.
+    """The mean over labels of the greatest log evidence, a row; where nothing varies, that of knowing nothing.
 
     Args:
         features: float [n, D].
-        labels: float [n, K], standardised here: the scale of a label says nothing of a model.
+        labels: float [n, K], standardised here: the scale of a label says nothing of a model; of those that never vary
+            nothing can be known.
     """
+    labels = labels[:, np.ptp(labels, axis=0) > 0]
+    if not labels.shape[1] or (features == features[0]).all():
+        return NOTHING
     features = np.asarray(features, dtype=np.float64)
     features = features - features.mean(0)
     left, singular, _ = np.linalg.svd(features, full_matrices=False)
     squares = singular**2
-    spread = np.maximum(labels.std(0), 1e-12)
-    standard = (np.asarray(labels, dtype=np.float64) - labels.mean(0)) / spread
+    standard = (np.asarray(labels, dtype=np.float64) - labels.mean(0)) / np.maximum(labels.std(0), 1e-12)
     projected = (left.T @ standard) ** 2  # (r, K)
     rest = np.maximum((standard**2).sum(0) - projected.sum(0), 0.0)
     evidence = [

@@ -76,6 +76,19 @@ def test_reptile_goes_a_part_of_the_way_of_ordinary_steps(chain, source, tmp_pat
     assert any(not torch.equal(ends[0][name], weight) for name, weight in begun.items())
 
 
+def test_the_last_weights_are_kept_and_no_average_of_what_was_on_the_way(chain, source, tmp_path, monkeypatch):
+    one = training(chain, source, tmp_path, meta="reptile", average=0.9, average_epochs=0.5, meta_epochs=1)
+    step, last = MetaTraining._step, {}
+
+    def seen(self, episode):
+        step(self, episode)
+        last.update(self._copy())
+
+    monkeypatch.setattr(MetaTraining, "_step", seen)
+    one.run()
+    assert all(torch.equal(weight, last[name]) for name, weight in one.model.named_parameters())
+
+
 @pytest.mark.parametrize("method", ["reptile", "fomaml"])
 def test_it_goes_on_from_ordinary_training_and_says_so(chain, tmp_path, method):
     other = chain.copy_to(tmp_path / "world")

@@ -14,6 +14,7 @@ import pytest
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration, DataBrokeContract
 from pipeline.settings import CHECKOUT
+from pipeline.transfer.trial import Trial
 from tests.training_data import OUTPUT, Chain, rewrite_without_training, write_training_set
 
 FILES = {
@@ -244,7 +245,7 @@ def test_a_domain_with_one_item_and_users_with_one_interaction(bad):
     assert "no validation rows" in chain.summaries["transfer"].found
 
 
-def test_a_target_that_shares_nothing_with_any_source_is_trained_from_scratch(bad):
+def test_a_target_that_shares_nothing_with_any_source_is_trained_from_scratch(bad, caplog):
     chain = bad({"a": ["source"], "t": ["target"]})
     chain.run("pretrain")
     chain.run("augment")
@@ -262,6 +263,17 @@ def test_a_target_that_shares_nothing_with_any_source_is_trained_from_scratch(ba
     assert said in chain.run("transfer", epochs=1).found
     assert json.loads((chain.folder("models/teacher") / "model.json").read_text())["arm"] == "scratch"
     assert said in (chain.folder("reports/transfer") / "report.html").read_text()
+    inputs = {"data/training": chain.root / "training", "data/item_vectors": chain.root / "vectors"}
+    inputs["models/backbone"] = chain.folder("models/backbone")
+    Trial(inputs, "t", chain.params("transfer"), chain.root / "scratch", 10, (0,))
+    assert (
+        said.replace("trained from scratch", "what starts from the backbone starts from nothing it knows")
+        in caplog.text
+    )
+    rewrite_without_training(chain.root / "training", "t")
+    found = chain.run("transfer").found
+    assert "zero-shot" in found
+    assert found.endswith("no content vector, no attribute of an item or a user: their order says nothing")
 
 
 def test_items_without_any_text(bad):

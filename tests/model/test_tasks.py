@@ -11,6 +11,7 @@ import torch
 
 from pipeline.data.sequences import Sequences, load_sequences, write_sequences
 from pipeline.data.training_set import load_dataset, load_domain
+from pipeline.training.batches import EpochBatches
 from pipeline.training.domains import open_domain
 from pipeline.training.scoring import Validation
 from pipeline.training.weights import load_model, weights_hash
@@ -19,7 +20,7 @@ from pipeline.transfer.params import TransferParams
 from pipeline.transfer.tasks.figures import judge
 from pipeline.transfer.tasks.labels import Task, tasks_of
 from pipeline.transfer.tasks.loss import start_of
-from pipeline.transfer.tasks.towers import Towers
+from pipeline.transfer.tasks.towers import Towers, towers_of, with_towers
 from pipeline.transfer.tasks.weighting import Weighting
 from tests.model.interruptions import interrupted
 
@@ -98,6 +99,56 @@ def test_a_task_without_labels_or_of_one_class_is_left_out_with_a_reason(labelle
     assert said == "like left out: of the values of t all are -1 or more; change transfer.like_from"
 
 
+def owners_and_held(data):
+    """Who took each interaction, and which interactions are of held-out users."""
+    (task,), _ = tasks_of(data, TransferParams.model_validate(GIVEN | {"tasks": ["attributes"]}))
+    return np.repeat(np.arange(data.n_users), np.diff(data.offsets)), task.held
+
+
+def test_labels_of_held_out_users_alone_are_nothing_to_learn_from(labelled, tmp_path):
+    copy = labelled.copy_to(tmp_path)
+    data = load_domain(copy.root / "training", "t")
+    _, held = owners_and_held(data)
+    asked = TransferParams.model_validate(GIVEN | {"tasks": ["value", "like"]})
+    values = np.where(held, np.asarray(data.values), np.nan)
+    for fill, said in (
+        (np.nan, "all its labels in t are of users that are held out to judge by"),
+        (9.0, "all its labels in t are alike, but for users that are held out"),
+    ):
+        label(copy.root / "training", value=np.where(np.isnan(values), fill, values))
+        found, left_out = tasks_of(load_domain(copy.root / "training", "t"), asked)
+        assert (found, left_out) == ([], [f"{name} left out: {said}" for name in ("value", "like")])
+
+
+def test_a_task_of_few_labels_is_trained_alone_through_batches_that_have_none(labelled, tmp_path):
+    copy = labelled.copy_to(tmp_path)
+    data = load_domain(copy.root / "training", "t")
+    owners, held = owners_and_held(data)
+    of_one = owners == owners[np.flatnonzero(~held)[0]]
+    label(copy.root / "training", value=np.where(of_one | held, np.arange(len(owners)), np.nan))
+    summary = copy.run("transfer", arms=["multi_task"], epochs=1, batch_users=16, tasks=["value"])
+    assert {"task.value.r2", "task.value.r2_alone"} <= summary.metrics.keys()
+
+
+def test_the_loss_is_the_tasks_and_the_distance_between_their_towers(tuning):
+    def loss(**changed) -> float:
+        asked = tuning(tasks=["value", "event"], **changed)
+        model = asked._started([]).eval()
+        torch.manual_seed(0)
+        with_towers(model, asked.tasks[0], "sum")
+        with torch.no_grad():
+            towers_of(model).hidden["value"].bias += 1.0
+        batch = EpochBatches([asked.sequences], 7, 0, model.spec.max_length, 16)[0]
+        return float(asked._loss(model, [], asked.tasks[0])(model, batch).detach())
+
+    width = tuning().backbone.spec.width
+    plain = loss(task_weight=0.0, tower_distance=0.0)
+    assert loss(task_weight=0.0, tower_distance=0.5) == pytest.approx(plain + 0.5 * width)
+    weighed = [loss(task_weight=weight, tower_distance=0.0) - plain for weight in (1.0, 2.0)]
+    assert weighed[1] == pytest.approx(2 * weighed[0], rel=1e-3)
+    assert weighed[0] > 0
+
+
 def test_towers_learn_and_leave_no_trace_in_the_model(tuning, tmp_path):
     asked = tuning(epochs=12, task_weight=1.0)
     model, history = asked.train("multi_task", tmp_path)
@@ -119,6 +170,9 @@ def test_killed_and_run_again_the_weights_are_the_same(tuning, tmp_path, monkeyp
     again = tuning(task_weighting=how)
     assert weights_hash(again.train("multi_task", tmp_path / "killed")[0]) == weights_hash(model)
     assert again.together == asked.together
+    if how != "sum":
+        summed, _ = tuning().train("multi_task", tmp_path / "sum")
+        assert weights_hash(summed) != weights_hash(model)
 
 
 def test_towers_start_alike_and_their_distance_is_that_of_every_two():

@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from pydantic import ValidationError
 
 from pipeline.data.training_set import load_domain
+from pipeline.exit_codes import DataBrokeContract
 from pipeline.models.inherit import adapted
 from pipeline.training.domains import open_domain
 from pipeline.training.scoring import Validation
@@ -18,9 +20,9 @@ from pipeline.training.weights import load_model, weights_hash
 from pipeline.transfer.adapters import adapt, fold
 from pipeline.transfer.arms import FineTuning
 from pipeline.transfer.choosing import choose
-from pipeline.transfer.fusion import fused, interpolated
-from pipeline.transfer.params import TransferParams
-from pipeline.transfer.strategies import STRATEGIES, PartRates
+from pipeline.transfer.mixed_weights import interpolated, mixed_weights
+from pipeline.transfer.params import STRATEGIES, TransferParams
+from pipeline.transfer.strategies import PartRates
 from tests.model.interruptions import interrupted
 
 CPU = torch.device("cpu")
@@ -66,7 +68,7 @@ def whole(tuning, tmp_path_factory):
 
 
 def test_every_arm_takes_the_same_steps_and_fits_the_same_shape(tuning, whole, tmp_path):
-    steps, spec = whole[1][-1]["step"], whole[0].spec
+    steps, spec, found = whole[1][-1]["step"], whole[0].spec, set()
     for arm in ("scratch", *STRATEGIES):
         model, history = tuning().train(arm, tmp_path)
         assert history[-1]["step"] == steps, arm
@@ -74,6 +76,22 @@ def test_every_arm_takes_the_same_steps_and_fits_the_same_shape(tuning, whole, t
         assert model.spec == replace(spec, user_state=bool(more)), arm
         assert set(dict(model.named_parameters())) - more == set(dict(whole[0].named_parameters())), arm
         assert all(weight.requires_grad for weight in model.parameters()), arm
+        found.add(weights_hash(model))
+    assert len(found) == 1 + len(STRATEGIES)  # none does what another does
+
+
+def test_it_stops_where_validation_falls_and_keeps_the_best_epoch(tuning, tmp_path):
+    asked, told = tuning(epochs=9, patience=2, popularity_start=False), [0.1, 0.3, 0.2, 0.25, 0.9]
+    seen = []
+
+    def validate(model):
+        seen.append(weights_hash(model))
+        return told[len(seen) - 1]
+
+    asked.validate = validate
+    model, history = asked.train("whole", tmp_path)
+    assert [row["valid_ndcg10"] for row in history] == told[:4]
+    assert weights_hash(model) == seen[1]
 
 
 def test_the_head_alone_moves_nothing_below_it(tuning, backbone, tmp_path):
@@ -107,8 +125,7 @@ def test_adapters_add_a_matrix_of_their_rank_and_fold_away(tuning, backbone, tmp
 def test_adapters_start_where_the_backbone_stands(backbone):
     model = adapted(backbone, ("t", 24), 0.0, 0.0)
     before = weights_hash(model)
-    adapt(model, 4)
-    fold(model)
+    fold(adapt(model, 4), model)
     assert weights_hash(model) == before
 
 
@@ -122,6 +139,17 @@ def test_replay_changes_the_shared_parts_and_leaves_no_source_behind(tuning, who
     assert model.spec == whole[0].spec
     assert history[-1]["step"] == whole[1][-1]["step"]
     assert weights_hash(model) != weights_hash(whole[0])
+
+
+def test_where_no_source_is_left_to_replay_the_stage_says_so(chain, tmp_path):
+    copy = chain.copy_to(tmp_path)
+    said = "transfer.replay is 0.5, and beside t no source is here to replay"
+    assert said not in copy.run("transfer", epochs=1, replay=0.5).found
+    about = copy.root / "training" / "dataset.json"
+    told = json.loads(about.read_text())
+    about.write_text(json.dumps(told | {"domains": {"t": told["domains"]["t"]}}))
+    assert said in copy.run("transfer", epochs=1, replay=0.5).found
+    assert said in json.loads((copy.folder("reports/transfer") / "transfer.json").read_text())["notes"]
 
 
 def test_killed_and_run_again_the_weights_are_the_same(tuning, tmp_path, monkeypatch):
@@ -165,6 +193,39 @@ def test_the_stage_says_which_arm_it_kept_and_why(chain, tmp_path):
     assert {"gain_pct", "valid_ndcg10.whole", "valid_ndcg10.scratch"} <= summary.metrics.keys()
 
 
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [(0, "no validation rows to choose by: whole, the first of transfer.arms"), (1, "on 1 validation users")],
+)
+def test_a_target_of_hardly_a_validation_user_says_nothing_of_its_backbone(chain, tmp_path, users, said):
+    copy = chain.copy_to(tmp_path)
+    held = copy.root / "training" / "t" / "holdout.parquet"
+    rows = pl.read_parquet(held)
+    first = rows.filter(pl.col("split") == "validation").head(users)
+    pl.concat([first, rows.filter(pl.col("split") == "test")]).write_parquet(held)
+    summary = copy.run("transfer", arms=["whole", "scratch"], epochs=1)
+    assert said in summary.found
+    assert "logme" not in summary.metrics
+    assert np.isfinite(list(summary.metrics.values())).all()
+
+
+def test_a_vector_that_is_no_number_or_of_another_width_is_named(chain, tmp_path):
+    copy = chain.copy_to(tmp_path)
+    path = copy.root / "vectors" / "t" / "text.npy"
+    vectors = np.load(path)
+    np.save(path, vectors[:, :4])
+    with pytest.raises(
+        DataBrokeContract, match=r"t/text.npy has shape \(25, 4\) where \(25, 8\) is expected; .* run embed"
+    ):
+        copy.run("transfer")
+    vectors[3, 0] = np.nan
+    np.save(path, vectors)
+    with pytest.raises(
+        DataBrokeContract, match=r"t/text.npy has a value that is no number, first for item 't-3'; repair"
+    ):
+        copy.run("transfer")
+
+
 def test_an_arm_named_twice_or_unknown_is_refused():
     with pytest.raises(ValidationError, match="names an arm twice: whole, whole"):
         TransferParams.model_validate(GIVEN | {"arms": ["whole", "whole"]})
@@ -172,20 +233,20 @@ def test_an_arm_named_twice_or_unknown_is_refused():
         TransferParams.model_validate(GIVEN | {"arms": ["full"]})
 
 
-def test_fused_is_never_worse_on_validation_and_says_how_much_of_it_is_new(tuning, whole, backbone):
+def test_mixed_weights_are_never_worse_on_validation_and_says_how_much_of_it_is_new(tuning, whole, backbone):
     asked = tuning()
     start = adapted(backbone, ("t", 24), 0.2, 0.2)
     for weight, model in ((0.0, start), (1.0, whole[0])):
         assert weights_hash(interpolated(start, whole[0], weight)) == weights_hash(model)
     tuned = {name: value.clone() for name, value in whole[0].state_dict().items()}
-    model, share = asked.fuse(whole[0])
+    model, share = asked.mix_with_backbone(whole[0])
     assert asked.validate(model) >= asked.validate(whole[0])
     assert weights_hash(interpolated(start, whole[0], share)) == weights_hash(model)
     assert all(torch.equal(value, tuned[name]) for name, value in whole[0].state_dict().items())
     # what validation cannot tell apart stays as it was tuned; what it likes is taken
-    assert fused(start, whole[0], lambda _: 0.5) == (whole[0], 1.0)
-    assert fused(start, whole[0], lambda _: None) == (whole[0], 1.0)
-    likes_the_start = fused(start, whole[0], lambda one: -sum(moved(one, backbone).values()))
+    assert mixed_weights(start, whole[0], lambda _: 0.5) == (whole[0], 1.0)
+    assert mixed_weights(start, whole[0], lambda _: None) == (whole[0], 1.0)
+    likes_the_start = mixed_weights(start, whole[0], lambda one: -sum(moved(one, backbone).values()))
     assert likes_the_start[1] == 0.25
 
 

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -15,12 +16,15 @@ from pipeline.cli import app
 from pipeline.data.training_set import load_domain
 from pipeline.exit_codes import BadConfiguration
 from pipeline.registry.mlflow_rest import MlflowRest
-from pipeline.transfer.experiment import FUSED, LONG, VOICES, ZERO_SHOT, Experiment, pick, supports_of
+from pipeline.transfer.experiment import Experiment, pick, work_of
+from pipeline.transfer.experiment_arms import FUSED, LONG, META, VOICES, ZERO_SHOT
+from pipeline.transfer.four_states import states_of, states_table
 from pipeline.transfer.outcome import PICKED, gain, page, sentence, table, with_picked
 from pipeline.transfer.params import TransferParams
 from pipeline.transfer.parts import NEW_ITEMS, STATES, with_states
-from pipeline.transfer.states import states_of, states_table
 from pipeline.transfer.thinning import few_users, without_items
+from pipeline.transfer.trial import BACKBONE, META_BACKBONE, supports_of
+from tests.training_data import rewrite_without_training
 
 GIVEN = {"seed": 7, "epochs": 1, "learning_rate": 0.003, "batch_users": 32}
 ARMS = ("scratch", LONG, "whole", "replay", "multi-task", FUSED)
@@ -72,7 +76,7 @@ def test_a_share_of_nobody_and_an_unknown_domain_are_refused(chain, tmp_path):
         without_items(chain.root / "training", tmp_path / "y", "nowhere", 0.1, 1)
 
 
-def test_every_arm_is_judged_on_the_same_test_users(outcomes, data):
+def test_every_arm_is_judged_on_the_same_test_users(chain, outcomes, data):
     arms = {one["arm"] for one in outcomes}
     assert {*ARMS, ZERO_SHOT, "popularity", "item-kNN", "EASE", "content-kNN"} <= arms
     counts = {(one["arm"], len(one["parts"][ALL])) for one in outcomes}
@@ -81,7 +85,10 @@ def test_every_arm_is_judged_on_the_same_test_users(outcomes, data):
         (one["share"], one["steps"]) for one in outcomes if one["arm"] in ("scratch", "whole", "replay", "multi-task")
     }
     assert len(equal) == 2  # one number for each share
-    assert all(one["steps"] > dict(equal)[one["share"]] for one in outcomes if one["arm"] == LONG)
+    rows = (chain.folder("models/backbone") / "history.jsonl").read_text().splitlines()
+    before = json.loads(rows[-1])["step"]
+    for one in (one for one in outcomes if one["arm"] == LONG):  # in whole epochs, and no patience ends it
+        assert abs(one["steps"] - before - dict(equal)[one["share"]]) <= dict(equal)[one["share"]]
 
 
 def test_stopped_it_goes_on_where_it_was(experiment, outcomes):
@@ -142,16 +149,86 @@ def test_the_command_writes_table_and_page(chain, tmp_path):
     shutil.copytree(chain.root / "vectors", root / "data" / "item_vectors")
     shutil.copytree(chain.folder("models/backbone"), root / "models" / "backbone")
     words = ["experiment", "transfer", "--target", "t", "--root", str(root), "--shares", "1", "--seeds", "1"]
-    words += ["--arms", "scratch, whole", "--set", "transfer.epochs=1 seed=3", "--out", str(tmp_path / "out")]
+    words += ["--arms", "scratch, whole", "--set", "transfer.epochs=1", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert "100% of the users: validation picks" in done.output
     rows = json.loads((tmp_path / "out" / "table.json").read_text())
     assert {"scratch", "whole", "zero-shot", PICKED} <= {row["arm"] for row in rows}
     assert (tmp_path / "out" / "report.html").exists()
-    for wrong, said in ((["--arms", "full"], "--arms names full; there are scratch"), (["--shares", "x"], "no list")):
+    for wrong, said in (
+        (["--arms", "full"], "--arms names full; there are scratch"),
+        (["--arms", "fused"], "--arms names fused alone, which validation does not pick"),
+        (["--shares", "x"], "--shares is 'x'; give shares of the users, above 0 up to 1"),
+        (["--shares", "1,2"], "--shares is '1,2'; give shares"),
+        (["--seeds", "1.5"], "--seeds is '1.5'; give whole numbers"),
+        (["--supports", "-1"], "--supports is '-1'; give numbers of interactions"),
+        (["--set", "transfer.epochs=ten"], "transfer.epochs is 'ten': input should be"),
+        (["--set", "pretrain.epochs=1"], "--set pretrain.epochs=1: .* reads those of transfer alone"),
+        (["--meta", str(tmp_path)], "is no backbone; give models/backbone of a run with pretrain.meta"),
+        (["--target", "nowhere"], "has no domain 'nowhere'; it has a, b, t"),
+    ):
         with pytest.raises(BadConfiguration, match=said):
             CliRunner().invoke(app, [*words, *wrong], catch_exceptions=False)
+
+
+def test_what_is_kept_is_of_these_parameters_and_inputs(experiment, tmp_path):
+    def work(inputs=experiment.inputs, supports=(0, 5), **changed):
+        return work_of(inputs, "t", experiment.params.model_copy(update=changed), supports)
+
+    copy = tmp_path / "backbone"
+    shutil.copytree(experiment.inputs[BACKBONE], copy)
+    other = {**experiment.inputs, BACKBONE: copy}
+    assert work() == work(seed=8) == work(other)
+    (copy / "model.json").write_text("{}")
+    assert len({work(), work(epochs=2), work(supports=(0,)), work(other)}) == 4
+
+
+def test_the_arm_meta_is_whole_from_its_own_backbone(chain, experiment, outcomes, tmp_path):
+    other, few = chain.folder("models/teacher"), {"arms": ("whole",), "baselines": False}
+    inputs = {**experiment.inputs, META_BACKBONE: other}
+    tried = replace(experiment, inputs=inputs, arms=(META,), baselines=False, out=tmp_path / "meta")
+    meta = next(one for one in tried.run((1.0,), (1,)) if one["arm"] == META)
+    swapped = replace(experiment, inputs={**inputs, BACKBONE: other}, out=tmp_path / "swapped", **few)
+    expected, usual = (
+        next(one for one in found if (one["arm"], one["share"]) == ("whole", 1.0))
+        for found in (swapped.run((1.0,), (1,)), outcomes)
+    )
+    assert (meta["parts"], meta["valid"], meta["steps"]) == tuple(expected[key] for key in ("parts", "valid", "steps"))
+    assert meta["parts"] != usual["parts"]
+    assert pick([usual, meta | {"valid": 1.0}])["arm"] == META
+
+
+def test_a_target_without_training_or_validation_is_refused_before_anything_is_trained(experiment, tmp_path):
+    def told(training):
+        tried = replace(experiment, inputs={**experiment.inputs, "data/training": training}, out=tmp_path / "out")
+        with pytest.raises(BadConfiguration) as refused:
+            tried.run((1.0,), (1,))
+        return str(refused.value)
+
+    for name in ("empty", "unjudged"):
+        shutil.copytree(experiment.inputs["data/training"], tmp_path / name)
+    rewrite_without_training(tmp_path / "empty", "t")
+    assert told(tmp_path / "empty").startswith("t has no training interactions, so no arm can be tried")
+    held = tmp_path / "unjudged" / "t" / "holdout.parquet"
+    pl.read_parquet(held).filter(pl.col("split") == "test").write_parquet(held)
+    assert told(tmp_path / "unjudged").startswith("t has no validation rows at this share with seed 1")
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_without_the_control_there_is_a_page_and_no_gain(outcomes):
+    told = with_picked([one for one in outcomes if one["arm"] != "scratch"])
+    rows = table(told)
+    assert not any("gain_pct" in row for row in rows)
+    assert sentence(told, rows, 1.0).endswith("no gain can be told")
+    assert "no gain can be told" in page("t", told, rows, states_table(told, PICKED))
+
+
+def test_a_part_that_one_seed_alone_has_is_in_the_table():
+    parts = {ALL: [0.1, 0.2]}
+    both = [{"share": 1.0, "seed": seed, "arm": "scratch", "parts": parts} for seed in (1, 2)]
+    both[1]["parts"] = parts | {NEW_ITEMS: [0.5]}
+    assert {row["part"]: row["value"] for row in table(both)} == pytest.approx({ALL: 0.15, NEW_ITEMS: 0.5})
 
 
 def test_new_users_and_new_items_are_parts_of_their_own(chain, tmp_path):

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.registry.mlflow_rest import MlflowRest
 from pipeline.runs.tracking import STAGE_TAG
-from pipeline.transfer.suggestion import Candidate, Past, past_runs, suggest
-from pipeline.transfer.transferability import KNOWN, logme
+from pipeline.transfer.suggestion import Candidate, Past, past_runs, rank_correlation, suggest
+from pipeline.transfer.transferability import KNOWN, NOTHING, logme
 
 RNG = np.random.default_rng(3)
 
@@ -37,6 +37,14 @@ def test_logme_likes_features_that_know_the_label_and_not_more_of_any():
     blind = RNG.normal(size=(300, 8))
     assert logme(knowing, labels) > logme(blind, labels) + 0.1
     assert logme(RNG.normal(size=(300, 100)), labels) < logme(blind, labels) + 0.02
+
+
+def test_where_nothing_varies_logme_is_that_of_knowing_nothing():
+    features, labels = RNG.normal(size=(40, 8)), RNG.normal(size=(40, 3))
+    alike = np.tile(features[:1], (40, 1))
+    assert logme(alike, labels) == logme(features, np.ones((40, 3))) == NOTHING
+    assert logme(alike + 1e-7 * features, labels) == pytest.approx(NOTHING)  # as where hardly anything does
+    assert logme(features, np.hstack([labels, np.ones((40, 1))])) == logme(features, labels)
 
 
 def past(target: str, size: float) -> list[Past]:
@@ -66,6 +74,14 @@ def test_without_enough_runs_logme_alone_orders():
     told = suggest(past("a", 1e3), asked)
     assert [one.candidate.backbone for one in told] == ["1", "2", "0"]
     assert all(one.gain is None and "alone" in one.why for one in told)
+
+
+def test_the_order_is_worth_what_it_was_for_targets_left_out():
+    rows = past("a", 1e3) + past("b", 1e4) + past("c", 2e4)
+    assert rank_correlation(rows) > 0.8
+    turned = [replace(one, gain=-one.gain) if one.candidate.target == "c" else one for one in rows]
+    assert rank_correlation(turned) < 0.3
+    assert rank_correlation(rows[:24]) is None  # of each of two, one is left to learn from
 
 
 def test_past_runs_are_the_arms_that_were_tried_beside_the_control(monkeypatch):

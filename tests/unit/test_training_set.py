@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.data.sequences import Sequences, load_sequences, offsets_of, write_sequences
 from pipeline.data.training_set import load_domain
+from pipeline.exit_codes import BadConfiguration
 from tests.training_data import write_training_set
 
 
@@ -51,5 +52,5 @@ def test_a_wrong_split_or_domain_is_named(tmp_path):
     training = write_training_set(tmp_path, {"shop": ["target"]}) / "training"
     with pytest.raises(ValueError, match="'train'; it must be one of validation, test"):
         load_domain(training, "shop").holdout("train")
-    with pytest.raises(KeyError, match="stall"):
+    with pytest.raises(BadConfiguration, match="has no domain 'stall'; it has "):
         load_domain(training, "stall")

@@ -24,7 +24,7 @@ def compared(tuning: FineTuning, history: Sequence[Mapping[str, Any]], scratch: 
     epochs = max(values, key=values.__getitem__) if values else history[-1]["epoch"]
     rows = []
     for task in tuning.tasks[0]:
-        alone = tuning.alone(task, max(1, epochs), scratch).get(task.name, {})
+        alone = tuning.train_task_alone(task, max(1, epochs), scratch).get(task.name, {})
         together = tuning.together.get(task.name, {})
         told = {"task": task.name, "kind": task.kind, "n": int(task.held.sum()), "first": FIRST[task.kind]}
         rows.append({**told, "together": together, "alone": alone})

@@ -67,10 +67,11 @@ def tasks_of(data: DomainData, params: TaskParams) -> tuple[list[Task], list[str
     for name in params.tasks:
         kind, labels, classes, fault = _LABELS[name](data, params)
         known = ~np.isnan(labels).any(1)
-        if fault:
+        task = Task(name, kind, labels, classes, known & ~of_held, known & of_held)
+        if fault := fault or _nothing_to_learn(task, data.name):
             left_out.append(f"{name} left out: {fault}")
         else:
-            found.append(Task(name, kind, labels, classes, known & ~of_held, known & of_held))
+            found.append(task)
     return found, left_out
 
 
@@ -115,6 +116,15 @@ def _attributes(data: DomainData, _: TaskParams) -> _Found:
     table = np.array([[word in words for word in asked] for words in data.item_attributes], dtype=np.float32)
     fault = "" if asked else f"no attribute tells the items of {data.name} apart"
     return "yes or no", table.reshape(len(table), len(asked))[items], tuple(asked), fault
+
+
+def _nothing_to_learn(task: Task, domain: str) -> str:
+    labels = task.labels[task.learned]
+    if not len(labels):
+        return f"all its labels in {domain} are of users that are held out to judge by"
+    return (
+        "" if np.ptp(labels, axis=0).any() else f"all its labels in {domain} are alike, but for users that are held out"
+    )
 
 
 def _few(values: Array, domain: str, what: str) -> str:

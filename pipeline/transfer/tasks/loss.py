@@ -46,8 +46,8 @@ class MultiTask:
         items = vectors.index_select(0, self._next_item.positives(batch, candidates))  # (N, D)
         towers, places = towers_of(model), batch.places[batch.targets > 0]
         losses = [loss_of(task, towers(task.name, states, items), places) for task in self._tasks]
-        if self._alone:
-            return torch.stack(losses).sum()
+        if self._alone:  # a batch may have no label, and then nothing moves
+            return torch.stack(losses).sum() + 0.0 * states.sum()
         first = self._next_item.loss_of(model, states, vectors, batch, candidates)
         total: Tensor = towers.weighting(
             [first, *losses],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 from pipeline.data.sequences import Array
-from pipeline.transfer.experiment import Outcome
+from pipeline.transfer.experiment_arms import Outcome
 from pipeline.transfer.outcome import gain, pooled
 from pipeline.transfer.params import SCRATCH
 from pipeline.transfer.parts import STATES

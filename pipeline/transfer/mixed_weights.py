@@ -28,7 +28,7 @@ def interpolated(base: SequentialRecommender, tuned: SequentialRecommender, weig
     return mixed.eval()
 
 
-def fused(
+def mixed_weights(
     base: SequentialRecommender, tuned: SequentialRecommender, validate: Validate, weights: Sequence[float] = WEIGHTS
 ) -> tuple[SequentialRecommender, float]:
     """The best model between the two, and its λ.
