@@ -43,16 +43,19 @@ SEEDS = dict.fromkeys(("beauty2014", "sports2014", "toys2014"), (1, 2, 3))
 RECIPE = (
     "embed.width=256",
     "pretrain.width=128",
+    "pretrain.members=4",
     "pretrain.recency=true",
     "pretrain.item_statistics=false",
+    "pretrain.attribute_gain=4",
     "pretrain.dropout=0.3",
     "pretrain.id_dropout=0.0",
-    "pretrain.weight_decay=0.1",
+    "pretrain.learning_rate=0.001",
+    "pretrain.weight_decay=0.5",
     "pretrain.average_epochs=1.5",
-    "pretrain.epochs=5",
+    "pretrain.epochs=7",
     "pretrain.similarity=true",
     "pretrain.max_steps=0",
-    "pretrain.full_softmax_items=100000",
+    "pretrain.validation_users=10000",
 )
 DONE = "done"  # beside what a stage wrote whole
 
