@@ -78,10 +78,10 @@ TEACHER = (
 )  # fmt: skip
 STUDENT = (
     "distill.table=codes", "distill.width=72", "distill.id_width=72", "distill.id_parts=24", "distill.id_codes=256",
-    "distill.id_alone=true", "distill.attribute_buckets=512", "distill.profile_buckets=8", "distill.epochs=6",
+    "distill.id_alone=true", "distill.attribute_buckets=512", "distill.profile_buckets=8", "distill.epochs=4",
     "distill.batch_users=128", "distill.learning_rate=0.002", "distill.dropout=0.2", "distill.id_dropout=0.0",
     "distill.average=0.995", "distill.weight=0.3", "distill.temperature=0.5", "distill.rest=512", "distill.patience=2",
-    "distill.validation_users=3000",
+    "distill.validation_users=25000",
 )  # fmt: skip
 PRUNED = ("prune.validation_users=3000",)
 DENSE = ("prune.keep_heads=1", "prune.keep_channels=1", "prune.recovery_epochs=0")

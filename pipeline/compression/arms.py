@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pipeline.compression.distill import Lessons, Taught, with_projections, without_projections
 from pipeline.compression.int8_rows import with_int8_rows
 from pipeline.compression.item_codes import factors, give_codes
+from pipeline.compression.score_directions import ScoreDirections
 from pipeline.compression.teacher_outputs import TeacherOutputs
 from pipeline.models.item_table import CODES
 from pipeline.models.recommender import SequentialRecommender
@@ -59,7 +58,7 @@ class Lab:
 
     Attributes:
         domain: the target, opened with the arms' spec.
-        codes_from: the teacher's item vectors, float32 [n_items + 1, D], behind the codes of a taught student.
+        codes_from: the teacher's item vectors, of the items in training, behind the codes of a taught student.
         rounds: the rows of the trained ID table are rounded to bytes.
     """
 
@@ -69,7 +68,7 @@ class Lab:
     validation: Validation
     plan: Plan
     scratch: Path
-    codes_from: Tensor | None = None
+    codes_from: ScoreDirections | None = None
     rounds: bool = False
 
     def taught(self, outputs: TeacherOutputs, lessons: Lessons) -> Arm:
@@ -91,20 +90,17 @@ class Lab:
         plan = replace(self.plan, patience=min(PATIENCE, self.plan.patience), stop_after=epochs)
         return self._train(name, self.fresh(), self.task, plan)
 
-    def fresh(self, teacher_vectors: Tensor | None = None) -> SequentialRecommender:
+    def fresh(self, codes_from: ScoreDirections | None = None) -> SequentialRecommender:
         """The model before training; the same one every time.
 
         Args:
-            teacher_vectors: what the codes of a coded table are made from; None, they are made without a teacher.
+            codes_from: a teacher's vectors behind the codes of a coded table; None, they are made without a teacher.
         """
         seed_torch(self.plan.seed, self.plan.name, "weights")
         model = SequentialRecommender(self.spec).to(self.domain.catalogue.device)
         if self.spec.table == CODES:
-            vectors = teacher_vectors
-            if vectors is None:
-                vectors = factors(self.domain.data, self.spec.id_width)
-            start = teacher_vectors is not None
-            give_codes(model, self.domain.name, self.domain.catalogue, vectors, start)
+            vectors = codes_from or factors(self.domain.data, self.spec.id_width)
+            give_codes(model, self.domain.name, self.domain.catalogue, vectors)
         return model
 
     def _train(self, name: str, model: SequentialRecommender, loss: Loss, plan: Plan) -> Arm:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.compression.score_directions import ScoreDirections, score_directions
 from pipeline.data.sequences import Array
 from pipeline.models.padding import left_padded
 from pipeline.models.recommender import SequentialRecommender
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 TOP, LOGITS, STATES, WHOLE = "top.npy", "logits.npy", "states.npy", "whole"
 ROWS_AT_ONCE = 128  # windows that the teacher reads at a time
 SCORES_AT_ONCE = 2**21  # of the catalogue
-SMALLEST = 1e-6  # share of the states' variance that a direction is taken to have at least
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,9 @@ class TeacherOutputs:
         kept = (np.load(scratch / name, mmap_mode="r") for name in (TOP, LOGITS, STATES))
         return cls(vectors, *kept)
 
-    def told_apart(self, rank: int) -> Tensor:
-        """The item vectors in fewer directions, those that scores need most: float32 [n_items + 1, D] of that rank.
-
-        Of all such approximations the one with the least squared error of scores, over all positions. That of the
-        vectors themselves keeps what is long, whether a state ever looks there or not.
-        """
-        states = torch.from_numpy(np.array(self.states)).double()
-        moment = states.T @ states / max(1, len(states))
-        sizes, ways = torch.linalg.eigh(moment)
-        sizes = sizes.clamp(min=float(sizes[-1]) * SMALLEST).sqrt()
-        vectors = self.vectors.cpu().double()
-        left, size, right = torch.linalg.svd(vectors @ ways * sizes, full_matrices=False)
-        kept = left[:, :rank] * size[:rank] @ right[:rank]
-        return (kept / sizes @ ways.T).float().to(self.vectors.device)
+    def told_apart(self, rank: int, items: Tensor) -> ScoreDirections:
+        """The vectors of some items, int64 [m], in so many directions, those that scores of all positions need most."""
+        return score_directions(self.vectors[items].cpu(), torch.from_numpy(np.array(self.states)), rank)
 
     @property
     def bytes(self) -> int:

@@ -62,6 +62,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             without the teacher's first items, or the loss became NaN.
     """
     import polars as pl
+    import torch
 
     from pipeline.compression.arms import TEACHER_SIZED, Lab, better
     from pipeline.compression.distill import Lessons
@@ -109,6 +110,9 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
     shapes = {"student": spec, "teacher": teacher.spec}
     domains = {whose: open_domain(data, vectors, shape, device) for whose, shape in shapes.items()}
     said = TeacherOutputs.of(teacher, domains["teacher"], params.top, job.scratch / "teacher")
+    start = None
+    if params.table == CODES:
+        start = said.told_apart(params.id_width, torch.nonzero(domains["teacher"].catalogue.trained).flatten())
 
     def lab(whose: str) -> Lab:
         opened = domains[whose]
@@ -119,7 +123,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
             validation=Validation([opened], params.validation_users, params.seed),
             plan=params.plan(name),
             scratch=job.scratch,
-            codes_from=said.told_apart(params.id_width) if params.table == CODES else None,
+            codes_from=start,
             rounds=whose == "student" and params.table == INT8,
         )
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.compression.item_codes import codes_of
+from pipeline.compression.item_codes import codes_for_scores, codes_of, dealt
 from pipeline.compression.packed_rows import packed, unpacked
+from pipeline.compression.score_directions import score_directions
 from pipeline.compression.terms import ranking_loss
 from pipeline.evaluation.retention import retention
 from pipeline.training.losses import distillation_loss
@@ -87,3 +88,26 @@ def test_retention_is_a_ratio_of_means_with_its_interval():
     assert (found.value, found.low, found.high, found.n) == (*[pytest.approx(0.9)] * 3, 600)
     assert retention(theirs, np.zeros(600), 500, 0.95, 1) is None
     assert retention(theirs[:0], theirs[:0], 500, 0.95, 1) is None
+
+
+def test_codes_of_a_teacher_are_chosen_by_scores_and_as_long_as_its_vectors():
+    draws = torch.manual_seed(0)
+    seen = torch.tensor([3.0, 1.0, 1.0, 0.5, 0.1, 0.1])  # how far states reach
+    states = torch.randn(500, 6, generator=draws) * seen
+    vectors = torch.randn(300, 6, generator=draws) * torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0, 5.0])
+    centred = vectors - vectors.mean(0)
+    whole = score_directions(vectors, states, 8)
+    assert (whole.along.shape, whole.lengths.shape) == ((300, 8), (8,))
+    turned = whole.along * whole.lengths
+    torch.testing.assert_close(turned @ turned.T, centred @ centred.T, rtol=1e-3, atol=1e-3)
+    squares = (states @ centred.T).square().mean(0)
+    torch.testing.assert_close(whole.along.square().sum(1), squares, rtol=1e-3, atol=1e-3)  # a length is that of scores
+    told = score_directions(vectors, states, 4)
+    assert told.along.square().sum() > 0.95 * squares.sum()  # 3.0, 1.0, 1.0 and the longest of the others
+    codes, pieces = codes_for_scores(told, parts=2, codes=64)
+    order = dealt(told.along.var(0), 2)
+    assert sorted(order) == [0, 1, 2, 3]
+    widest = set(told.along.var(0).topk(2).indices.tolist())
+    assert widest not in ({*order[:2]}, {*order[2:]})  # one to each part
+    again = pieces[torch.arange(2), codes.long()].flatten(1) / told.lengths[order]
+    assert (again - told.along[:, order]).square().sum() < 0.1 * told.along.square().sum()
