@@ -49,6 +49,7 @@ def main() -> None:
     data = without_content(asked.prepared, folder) if asked.ids_only else asked.prepared / "data"
     given = (
         *RECIPE,
+        "pretrain.members=1",  # as the peers have
         f"seed={setting['seed']}",
         *(f"pretrain.{name}={setting[name]}" for name in OWN),
         f"pretrain.max_length={setting['length']}",
