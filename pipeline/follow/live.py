@@ -51,6 +51,21 @@ def follow(api: AirflowApi, run_id: str, graph: Graph, settings: Settings, conso
 def stage_rows(tasks: list[dict[str, Any]], run_id: str, graph: Graph, settings: Settings) -> list[dict[str, Any]]:
     """One row for each stage of the run: address, state, seconds, found. Stages not yet known to Airflow come last."""
     folder = run_folder(settings, run_id)
+    try:
+        rows = _rows_of(folder, tasks, run_id, graph, settings)
+    except FileNotFoundError:
+        if folder is None or folder.exists():
+            raise
+    else:
+        if folder is None or folder.exists():
+            return rows
+    # the run was closed while it was read: now there is its record
+    return _rows_of(run_folder(settings, run_id), tasks, run_id, graph, settings)
+
+
+def _rows_of(
+    folder: Path | None, tasks: list[dict[str, Any]], run_id: str, graph: Graph, settings: Settings
+) -> list[dict[str, Any]]:
     targets = run_record(folder)["targets"] if folder else []
     by_address = {_address(task, targets): task for task in tasks}
     manifests = read_manifests(folder) if folder else {}

@@ -61,8 +61,8 @@ def close_run(settings: Settings, run_id: str) -> bool:
     if missing:
         log.warning("not finished: %s; the workspace stays for inspection: %s", ", ".join(missing), workspace)
     else:
-        shutil.rmtree(workspace)
-    _remove_old_failures(settings)
+        workspace.rename(workspace.with_name(f".{workspace.name}.closed"))  # readers see all of it, or the record
+    _remove_old(settings)
     return not missing
 
 
@@ -149,9 +149,13 @@ def _keep_record(settings: Settings, workspace: Path, run_id: str, missing: list
     fresh.rename(record)
 
 
-def _remove_old_failures(settings: Settings) -> None:
+def _remove_old(settings: Settings) -> None:
+    """Workspaces of closed runs, and of failed ones after some days."""
+    runs = settings.home / "runs"
+    for closed in runs.glob(".*.closed"):
+        shutil.rmtree(closed, ignore_errors=True)  # what is left is for the next close
     limit = time.time() - settings.keep_failed_days * 86_400
-    for workspace in (settings.home / "runs").iterdir():
+    for workspace in runs.glob("[!.]*"):
         record = settings.home / "records" / workspace.name / "run.yaml"
         if record.exists() and record.stat().st_mtime < limit:
             log.info("removing the workspace of a run that failed over %d days ago: %s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.follow.live import exit_code_of, stage_rows
 from pipeline.follow.result import result_table
 from pipeline.graph import load_graph
 from pipeline.runs.attempt import write_json
+from pipeline.runs.manifest import read_manifests
 from pipeline.runs.workspace import record_path, workspace_path
 from pipeline.settings import Settings
 from pipeline.stack.credentials import airflow_login
@@ -59,6 +61,24 @@ def test_mapped_tasks_are_named_by_their_target(settings):
     assert rows["prune@b"]["found"] == "as before"
     assert rows["prune@a"]["state"] == "running"
     assert rows["register@a"]["state"] == "held"
+
+
+@pytest.mark.parametrize("when", ["before the manifests", "among them"])
+def test_a_run_that_is_closed_while_it_is_read_shows_its_record(settings, monkeypatch, when):
+    workspace = opened(settings)
+    write_json(workspace / "run/manifests/prune@b.json", {"source": "cached", "message": "as before"})
+    shutil.copytree(workspace, record_path(settings, "r"))
+
+    def closed_meanwhile(folder: Path) -> dict:
+        if folder == workspace:
+            shutil.rmtree(workspace)
+            if when == "among them":
+                raise FileNotFoundError(folder)
+        return read_manifests(folder)
+
+    monkeypatch.setattr("pipeline.follow.live.read_manifests", closed_meanwhile)
+    rows = {row["stage"]: row for row in stage_rows([task("target.prune", "success", 1)], "r", GRAPH, settings)}
+    assert (rows["prune@b"]["state"], rows["prune@b"]["found"]) == ("cached", "as before")
 
 
 def test_a_failed_stage_shows_its_sentence_and_gives_the_exit_code(settings):

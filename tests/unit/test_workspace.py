@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipeline.exit_codes import BadConfiguration
-from pipeline.runs.close import _remove_old_failures
+from pipeline.runs.close import _remove_old
 from pipeline.runs.reproduce import reproduce_stage
 from pipeline.runs.workspace import RunRequest, open_workspace, run_record
 from pipeline.settings import CHECKOUT, Settings
@@ -139,7 +139,9 @@ def test_failed_workspaces_are_kept_for_as_long_as_the_settings_say(clone, home)
         (record / "run.yaml").write_text("finished: false\n")
         moment = time.time() - days * 86_400
         os.utime(record / "run.yaml", (moment, moment))
-    _remove_old_failures(home)
-    assert not old.exists()
+    killed = home.home / "runs" / ".before.closed"  # of a close that was killed
+    killed.mkdir()
+    _remove_old(home)
+    assert not old.exists() and not killed.exists()
     assert new.exists()
     assert (home.home / "records" / "old" / "run.yaml").exists()
