@@ -153,7 +153,10 @@ def _remove_old(settings: Settings) -> None:
     """Workspaces of closed runs, and of failed ones after some days."""
     runs = settings.home / "runs"
     for closed in runs.glob(".*.closed"):
-        shutil.rmtree(closed, ignore_errors=True)  # what is left is for the next close
+        try:
+            shutil.rmtree(closed)
+        except FileNotFoundError:
+            log.info("another close removes %s too; what both leave is for the next", closed)
     limit = time.time() - settings.keep_failed_days * 86_400
     for workspace in runs.glob("[!.]*"):
         record = settings.home / "records" / workspace.name / "run.yaml"

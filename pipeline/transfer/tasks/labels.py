@@ -122,9 +122,9 @@ def _nothing_to_learn(task: Task, domain: str) -> str:
     labels = task.labels[task.learned]
     if not len(labels):
         return f"all its labels in {domain} are of users that are held out to judge by"
-    return (
-        "" if np.ptp(labels, axis=0).any() else f"all its labels in {domain} are alike, but for users that are held out"
-    )
+    if not np.ptp(labels, axis=0).any():
+        return f"all its labels in {domain} are alike, but for users that are held out"
+    return ""
 
 
 def _few(values: Array, domain: str, what: str) -> str:
