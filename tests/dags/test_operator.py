@@ -123,7 +123,7 @@ def test_killing_the_task_ends_the_whole_group_even_if_it_will_not_listen(interp
     worker.join(20)
     assert not worker.is_alive()
     assert isinstance(failures[0], AirflowException)
-    assert not _alive(child)
+    assert _gone(child)
 
 
 def test_the_group_ends_with_its_worker(interpreter, tmp_path):
