@@ -169,14 +169,16 @@ class Training:
                 group["lr"] *= self.rates.factor(group["part"], state.step / state.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
         value = self._gradient(batch)
-        if not math.isfinite(value):
+        limit = plan.clip / math.sqrt(self.model.spec.members)  # the mean over members has as much less gradient
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            # A step by such a gradient would spoil the weights, and the next batch would be blamed.
+            what = f"gradient became {norm}" if math.isfinite(value) else f"loss became {value}"
             users = ", ".join(str(user) for user in batch.users[:5])
             raise BadConfiguration(
-                f"{plan.name}: the loss became {value} in epoch {state.epoch + 1} at step {state.step_in_epoch + 1} "
+                f"{plan.name}: the {what} in epoch {state.epoch + 1} at step {state.step_in_epoch + 1} "
                 f"(domain {batch.domain}, users {users}, …); lower learning_rate, now {plan.learning_rate:g}"
             )
-        limit = plan.clip / math.sqrt(self.model.spec.members)  # the mean over members has as much less gradient
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
         state.step += 1
         state.loss_sum += value * batch.n_targets
@@ -310,6 +312,6 @@ def fit(
         one row per epoch: step, epoch, train_loss, valid_ndcg10; with `plan.judge_start` one more, epoch 0.
 
     Raises:
-        BadConfiguration: the loss became NaN or infinite; the message names the batch.
+        BadConfiguration: the loss or its gradient became NaN or infinite; the message names the batch.
     """
     return Training(model, domains, loss, validate, plan, scratch, rates).run()
