@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.data.sequences import Array
 from pipeline.training.randomness import generator
 
-POSITIONS = 4096  # targets of one batch at most, times the catalogue is the size of its logits
+POSITIONS = 4096  # targets of one batch at most
 POOL = 32  # batches that are sorted by length together; more saves padding, fewer mixes better
 
 
@@ -81,7 +81,7 @@ def cut_windows(offsets: Array, max_length: int, draws: np.random.Generator) -> 
 def group_by_length(lengths: Array, batch_size: int, draws: np.random.Generator) -> list[Array]:
     """Random batches of samples of like length: a list of index arrays, each of at most `batch_size`.
 
-    A batch of long samples is split until it has at most `POSITIONS` targets, which bounds the memory of the logits.
+    A batch of long samples is split until it has at most `POSITIONS` targets or one sample.
     """
     order = draws.permutation(len(lengths))
     batches: list[Array] = []
@@ -89,9 +89,17 @@ def group_by_length(lengths: Array, batch_size: int, draws: np.random.Generator)
         pool = order[start : start + batch_size * POOL]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         for rows in (pool[i : i + batch_size] for i in range(0, len(pool), batch_size)):
-            parts = -(-int(lengths[rows].sum()) // POSITIONS)
-            batches.extend(part for part in np.array_split(rows, parts) if len(part))
+            batches.extend(_small_enough(rows, lengths))
     return [batches[i] for i in draws.permutation(len(batches))]
+
+
+def _small_enough(rows: Array, lengths: Array) -> list[Array]:
+    """Samples in the fewest parts of like size that have at most `POSITIONS` targets each; one alone may have more."""
+    for parts in range(-(-int(lengths[rows].sum()) // POSITIONS), len(rows)):
+        split = np.array_split(rows, parts)
+        if max(int(lengths[part].sum()) for part in split) <= POSITIONS:
+            return split
+    return np.array_split(rows, len(rows))
 
 
 def collate(domain: str, items: Array, offsets: Array, windows: Windows, rows: Array) -> Batch:

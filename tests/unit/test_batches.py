@@ -66,9 +66,12 @@ def test_batches_are_of_like_length():
     assert sum(lengths) / cells > 0.85
 
 
-def test_a_batch_of_long_histories_is_split():
-    batches = EpochBatches([domain([200] * 100)], seed=0, epoch=0, max_length=199, batch_size=100)
-    assert max(batches[step].n_targets for step in range(len(batches))) <= POSITIONS
+@pytest.mark.parametrize("lengths", [[200] * 100, [1] * 50 + [160] * 50, [POSITIONS + 1, POSITIONS, 3]])
+def test_a_batch_of_long_histories_is_split(lengths):
+    batches = EpochBatches([domain(lengths)], seed=0, epoch=0, max_length=2 * POSITIONS, batch_size=100)
+    found = [batches[step] for step in range(len(batches))]
+    assert sum(batch.n_targets for batch in found) == sum(lengths)
+    assert all(batch.n_targets <= POSITIONS or len(batch.users) == 1 for batch in found)
 
 
 def test_same_seed_same_batches_and_another_epoch_others():
