@@ -18,6 +18,7 @@ TITLES = {
     "mrr": "MRR",
     "auc": "AUC",
 }
+LISTS = {"coverage": "coverage", "novelty": "novelty, bits", "popularity_bias": "popularity bias"}
 Row = dict[str, Any]
 
 
@@ -46,6 +47,11 @@ def render_report(metrics: Row) -> str:
             "<h2>Who is served how well</h2>",
             '<p class="soft">NDCG@10, seen items masked, by part of the test users.</p>',
             _slices(models),
+            "<h2>What is recommended</h2>",
+            '<p class="soft">The first ten items of every user, seen ones masked. Coverage: the share of the catalogue '
+            "that stands in any list. Novelty: how surprising an item is, by its training interactions. Popularity "
+            "bias: how many times as popular as what was trained on.</p>",
+            _lists([model for model in models if "lists" in model]),
             "<h2>The served model against each other, user by user</h2>",
             '<p class="soft">Mean difference of NDCG@10 over the same users.</p>',
             _differences(metrics["differences"]),
@@ -109,6 +115,15 @@ def _slices(models: list[Row]) -> str:
         rows.append(f'<tr class="{_classes(model)}"><td>{escape(model["name"])}</td>{cells}</tr>')
     legend = "; ".join(f"{part}: {MEANING[part]}" for part in parts)
     return _wide(rows) + f'<p class="soft">{legend}.</p>'
+
+
+def _lists(models: list[Row]) -> str:
+    head = "".join(f"<th>{title}</th>" for title in LISTS.values())
+    rows = [f"<tr><th>model</th>{head}</tr>"]
+    for model in models:
+        cells = "".join(f"<td>{model['lists'][name]:.3f}</td>" for name in LISTS)
+        rows.append(f'<tr class="{_classes(model)}"><td>{escape(model["name"])}</td>{cells}</tr>')
+    return _wide(rows)
 
 
 def _differences(differences: list[Row]) -> str:

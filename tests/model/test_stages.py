@@ -88,6 +88,17 @@ def test_metrics_have_both_modes_slices_and_intervals(chain, data):
     assert {row["against"] for row in about["differences"]} == {r["name"] for r in about["models"]} - {"served"}
 
 
+def test_what_the_lists_are_like_stands_in_the_metrics_and_on_the_page(chain, data):
+    page = (chain.folder("reports/evaluation") / "report.html").read_text()
+    found = metrics(chain)
+    for row in found.values():
+        cells = "".join(f"<td>{row['lists'][name]:.3f}</td>" for name in ("coverage", "novelty", "popularity_bias"))
+        assert f"<td>{row['name']}</td>{cells}" in page
+    bias = {name: row["lists"]["popularity_bias"] for name, row in found.items()}
+    assert max(bias, key=lambda name: bias[name]) == "popularity"
+    assert found["popularity"]["lists"]["coverage"] < found["content-kNN"]["lists"]["coverage"] == 1.0
+
+
 def test_per_user_means_are_the_metrics(chain):
     table = pl.read_parquet(chain.folder("reports/evaluation") / "per_user.parquet")
     for name, row in metrics(chain).items():
