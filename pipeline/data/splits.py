@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 Protocol = Literal["temporal", "leave_one_out"]
 DropOverlap = Literal["auto", "always", "never"]
@@ -132,7 +133,13 @@ def holdout_table(rows: pl.DataFrame, event_names: Sequence[str]) -> pl.DataFram
     """
     warm_items = rows.filter(pl.col("part") == "train")["item_index"].unique()
     codes = {name: code for code, name in enumerate(event_names, start=1)}
-    rows = rows.with_columns(
+    # without the ids, whose texts are most of a row's bytes
+    rows = rows.select(
+        "user_index",
+        "item_index",
+        "timestamp",
+        "part",
+        cs.by_name("oracle_rank", require_all=False),
         place=pl.int_range(pl.len(), dtype=pl.Int64).over("user_index"),
         event=pl.col("event").replace_strict(codes, default=0, return_dtype=pl.Int16),
         value=pl.col("value").fill_null(np.nan).cast(pl.Float32),
