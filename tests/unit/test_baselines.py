@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 
 from pipeline.data.sequences import Sequences
 from pipeline.data.training_set import load_domain
+from pipeline.evaluation import baselines
 from pipeline.evaluation.baselines import (
     ContentNeighbours,
     Ease,
     ItemNeighbours,
     Popularity,
+    best_on_validation,
     fit_baselines,
 )
 from pipeline.evaluation.factorisations import Als, Bpr
@@ -139,6 +142,40 @@ def test_the_same_seed_gives_the_same_factors_and_another_seed_others(data, fit)
     first, again, other = (fit(data, 0.1, seed).scores(request(3, 7)) for seed in (7, 7, 8))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+class Second:
+    """Puts what is wanted second: behind item 1, or behind all that was seen, which masking forgives."""
+
+    def __init__(self, validation, n_items, behind_seen):
+        self.wanted, self.n_items, self.behind_seen = validation.item_index, n_items, behind_seen
+
+    def scores(self, requests):
+        scores = np.zeros((len(requests), self.n_items + 1))
+        for row, history in enumerate(requests.histories):
+            scores[row, self.wanted[requests.held[1][row]]] = 1.0
+            scores[row, history if self.behind_seen else 1] = 2.0
+        return scores
+
+
+def test_a_setting_is_chosen_by_masked_validation_ndcg_and_of_equal_ones_the_first(data):
+    validation = data.holdout("validation")
+    built = {name: Second(validation, data.n_items, name != "behind one") for name in ("behind one", "first", "equal")}
+    candidates = [(name, partial(built.get, name)) for name in built]
+    assert best_on_validation(candidates, validation, data.n_items) == ("first", built["first"])
+
+
+def test_every_baseline_has_settings_to_choose_from(data, text, monkeypatch):
+    asked = []
+
+    def choose(candidates, validation, n_items):
+        assert validation.split == "validation"
+        asked.append(len(candidates))
+        return candidates[0][0], None
+
+    monkeypatch.setattr(baselines, "best_on_validation", choose)
+    assert set(fit_baselines(data, text, "real", EVERY, 7)) == {"popularity", *EVERY}
+    assert min(asked) >= 3 and len(asked) == len(EVERY)
 
 
 def test_only_what_is_wanted_is_fitted_and_popularity_always(data, text):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import torch
 
+from pipeline.data.training_set import load_domain
 from pipeline.models.fusion import GatedSum
 from pipeline.models.recommender import SequentialRecommender
+from pipeline.training.domains import modalities, open_domain
 from tests.model.test_recommender import SPEC, catalogue
+from tests.training_data import ITEM_FEATURES, WIDTH, write_training_set
 
 
 def test_gates_start_as_the_plain_sum():
@@ -59,3 +64,27 @@ def test_fusion_at_the_decision_starts_as_the_plain_sum_and_then_weighs_the_scor
     share = 3 * torch.softmax(weighed.trunk.decision.weigh(one), dim=-1)  # (B, S, parts)
     parts = torch.stack([one @ vectors[:, part : part + 16].T for part in (0, 16, 32)], dim=-1)
     torch.testing.assert_close(states @ vectors.T, (share[:, :, None] * parts).sum(-1))
+
+
+def test_a_domain_may_lack_what_another_brings(tmp_path):
+    """Pictures of one shop's items, and none at all of the other's: the same model reads both."""
+    root = write_training_set(tmp_path, {"a": ["source"], "b": ["target"]})
+    about = {"modalities": {"text": WIDTH, "image": 3}}
+    (root / "vectors" / "vectors.json").write_text(json.dumps(about))
+    np.save(root / "vectors" / "a" / "image.npy", np.ones((25, 3), np.float32))
+    told = {"modalities": modalities(root / "vectors"), "item_features": tuple(ITEM_FEATURES)}
+    spec = replace(SPEC, **told, domains=(("a", 24), ("b", 24)), fusion="gates")
+    torch.manual_seed(0)
+    model = SequentialRecommender(spec).eval()
+    domains = [
+        open_domain(load_domain(root / "training", n), root / "vectors", spec, torch.device("cpu")) for n in "ab"
+    ]
+    ours, theirs = (domain.catalogue.content["image"] for domain in domains)
+    torch.testing.assert_close(ours[1:].norm(dim=1), torch.ones(24))
+    assert not theirs.any()
+    before = [model.item_vectors(domain.name, domain.catalogue) for domain in domains]
+    with torch.no_grad():
+        model.items.content["image"].weight.add_(1.0)
+    after = [model.item_vectors(domain.name, domain.catalogue) for domain in domains]
+    assert not torch.allclose(after[0], before[0])
+    assert torch.equal(after[1], before[1]) and after[1][1:].any()

@@ -17,6 +17,7 @@ from pipeline.models.item_encoder import Catalogue
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.spec import uniform_layers
 from pipeline.training import softmax
+from pipeline.training.batches import Batch
 from pipeline.training.gbce import beta, blocked_gbce
 from pipeline.training.losses import (
     distillation_loss,
@@ -25,7 +26,7 @@ from pipeline.training.losses import (
     sampled_candidates,
 )
 from pipeline.training.next_item import NextItem
-from tests.model.test_recommender import SPEC
+from tests.model.test_recommender import SPEC, catalogue
 
 TRAINED = torch.tensor([False, True, True, True, False])
 
@@ -117,6 +118,20 @@ def test_gbce_golden():
     wanted = torch.autograd.grad(expected, (states, vectors))
     for one, other in zip(torch.autograd.grad(found, (states, vectors)), wanted, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(("gbce", "said"), [(None, "full softmax, logits of"), (0.75, "gBCE against 7 draws a batch")])
+def test_the_size_of_a_catalogue_chooses_its_loss_and_the_log_says_which(gbce, said, caplog):
+    domains = [SimpleNamespace(name=name, catalogue=catalogue(n)) for name, n in (("small", 9), ("large", 10))]
+    with caplog.at_level("INFO"):
+        task = NextItem(domains, 9, 7, gbce)  # type: ignore[arg-type]  # all of a domain that is read
+    small, large = caplog.messages
+    assert small.startswith(f"small: {said}") and small.endswith("of 9 trained items")
+    drawn = "softmax over a batch's own items and 7 draws, corrected" if gbce is None else said
+    assert large.startswith(f"large: {drawn}") and large.endswith("of 10 trained items")
+    targets = np.array([[3, 0]])
+    found = [task.candidates(Batch(name, np.zeros(1), targets, targets, targets)) for name in ("small", "large")]
+    assert [candidates.complete for candidates in found] == [gbce is None, False]
 
 
 @pytest.mark.parametrize("gbce", [None, 0.75])

@@ -115,6 +115,17 @@ def test_blocks_change_neither_ranks_nor_their_order(monkeypatch):
     assert lengths == sorted(lengths)  # histories of like length are read together
 
 
+@pytest.mark.parametrize(("block_bytes", "longest"), [(8 * 4 * 41, 8), (1, 1)])  # eight rows of scores; less than one
+def test_scores_keep_their_byte_budget(block_bytes, longest):
+    n, n_items, none = 20, 40, np.zeros(20, np.int64)
+    told, offsets = np.full(n, "warm"), np.arange(n + 1)
+    holdout = Holdout("test", np.arange(n), none + 3, none, offsets, none + 5, none, told, told, None)
+    scorer = Fixed(np.zeros((n, n_items + 1), np.float32))
+    rank_holdout(scorer, holdout, n_items, block_bytes=block_bytes)
+    assert sum(len(block) for block in scorer.blocks) == n
+    assert max(len(block) for block in scorer.blocks) == longest
+
+
 @pytest.mark.parametrize("long", [1, 8192])  # rows that are long, and short ones
 @pytest.mark.parametrize("n_items", [7, 40, 333])
 def test_the_best_unseen_items_are_those_of_a_sort(monkeypatch, long, n_items):
