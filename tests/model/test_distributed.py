@@ -15,15 +15,17 @@ from pipeline.models import profile
 from pipeline.settings import CHECKOUT
 from pipeline.training.batches import Batch
 from pipeline.training.distributed import Processes
+from tests.model.interruptions import interrupted
 from tests.training_data import Chain
 
 # no dropout: every process draws its own
 PLAIN = {"epochs": 2, "dropout": 0.0, "id_dropout": 0.0, "batch_users": 7, "average": 0.9}
 PROGRAM = f"""
-import os, sys
+import logging, os, sys
 from pathlib import Path
 from pipeline.models import profile
 from tests.training_data import Chain
+logging.basicConfig(level="INFO")
 profile.DOMAIN_DROPOUT = 0.0
 rank = os.environ["RANK"]
 Chain(Path(sys.argv[1])).copy_to(Path(sys.argv[2]) / ("rank" + rank)).run("pretrain", **{PLAIN!r})
@@ -34,16 +36,23 @@ def history(chain) -> list[dict[str, float]]:
     return [json.loads(line) for line in (chain.folder("models/backbone") / "history.jsonl").read_text().splitlines()]
 
 
-def test_two_gloo_processes_give_the_loss_curve_of_one(world, tmp_path, monkeypatch):
+@pytest.mark.parametrize("begun", [0, 5])  # steps that one process has taken before it was ended
+def test_two_gloo_processes_give_the_loss_curve_of_one(world, tmp_path, monkeypatch, begun):
     monkeypatch.setattr(profile, "DOMAIN_DROPOUT", 0.0)
     alone = Chain(world).copy_to(tmp_path / "alone")
+    if begun:
+        with interrupted(monkeypatch, begun):
+            Chain(world).copy_to(tmp_path / "rank0").run("pretrain", **PLAIN)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(program), str(world), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    together = subprocess.Popen([*command, str(program), str(world), str(tmp_path)], cwd=CHECKOUT, env=environment)
+    together = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stderr=subprocess.PIPE, text=True)
     alone.run("pretrain", **PLAIN)  # the others import torch meanwhile
-    assert together.wait() == 0
+    said = together.communicate()[1]
+    assert together.returncode == 0, said
+    assert said.count(f"continues at epoch 1, step {begun}\n") == (2 if begun else 0)
     one, two = history(alone), history(Chain(tmp_path / "rank0"))
     assert [row["step"] for row in one] == [row["step"] for row in two]
     for key in ("train_loss", "valid_ndcg10"):
