@@ -85,7 +85,7 @@ STUDENT = (
 )  # fmt: skip
 PRUNED = ("prune.validation_users=3000",)
 DENSE = ("prune.keep_heads=1", "prune.keep_channels=1", "prune.recovery_epochs=0")
-SERVED = (*DENSE, "prune.rows=codes", "prune.linears=int8_weights")  # of what is pruned already
+SERVED = (*DENSE, "prune.rows=codes", "prune.scores=int8", "prune.linears=int8_weights")  # of what is pruned already
 OWN: Mapping[str, tuple[str, ...]] = {
     "beauty2014": ("pretrain.similarity=true",),
     "movielens": (  # longer histories, fewer users

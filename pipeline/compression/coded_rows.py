@@ -33,11 +33,11 @@ class CodedGraph(FixedRows):
     rows: Tensor
     scales: Tensor
 
-    def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int) -> None:
+    def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int, scores_in_integers: bool) -> None:
         """Raises:
         BadConfiguration: the model's items are more than codes.
         """
-        super().__init__(model, domain, top_k)
+        super().__init__(model, domain, top_k, scores_in_integers)
         table = model.items.ids
         if not isinstance(table, CodedRows) or not model.spec.id_alone or model.items.up is not None:
             raise BadConfiguration(

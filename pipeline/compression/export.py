@@ -33,6 +33,7 @@ def export_onnx(
     top_k: int,
     path: Path,
     rows: str = FLOAT32,
+    scores: str = FLOAT32,
     linears: str = FLOAT32,
     metadata: Mapping[str, str] | None = None,
     sparse: bool = False,
@@ -42,6 +43,7 @@ def export_onnx(
     Args:
         top_k: most items of an answer.
         rows: of the catalogue: float32, int8, int4 or codes.
+        scores: float32, or int8 where rows are not float32.
         linears: of the trunk: float32, int8 or int8_weights.
         metadata: written into the file.
         sparse: weights that are mostly zeros are kept as places and values (`pipeline.compression.masks`).
@@ -61,9 +63,9 @@ def export_onnx(
     if rows == FLOAT32:
         graph = ServedGraph(model, domain, top_k)
     elif rows == CODES:
-        graph = CodedGraph(model, domain, top_k)
+        graph = CodedGraph(model, domain, top_k, scores == INT8)
     else:
-        graph = PackedGraph(model, domain, top_k, rows)
+        graph = PackedGraph(model, domain, top_k, scores == INT8, rows)
     graph = graph.cpu().eval()
     spec = model.spec
     history = torch.zeros(2, min(3, spec.max_length), dtype=torch.int64)

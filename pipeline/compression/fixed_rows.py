@@ -5,8 +5,8 @@ It has another input where the one of floats has `vectors`:
     in   added               float32 [n, D]          rows behind those of the export; left out: none
 
 The rows of the export are constants of few bits: a runtime unpacks them once, at loading, and a request costs what it
-costs in floats. A new item is a new row as before, and not rounded. `ServedModel` knows which input is meant, its
-callers see no difference.
+costs in floats, or less where scores are made in integers (`pipeline.compression.integer_scores`). A new item is a new
+row as before, and not rounded. `ServedModel` knows which input is meant, its callers see no difference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, cat, nn, where
 
+from pipeline.compression.integer_scores import integer_scores
 from pipeline.compression.served_graph import ServedGraph
+from pipeline.models.recommender import SequentialRecommender
+from pipeline.training.domains import Domain
 
 
 class FixedRows(ServedGraph, ABC):
@@ -23,7 +26,12 @@ class FixedRows(ServedGraph, ABC):
 
     Attributes:
         vectors: the catalogue as it is after rounding.
+        scores_in_integers: of the rows of the export; those behind are scored in floats.
     """
+
+    def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int, scores_in_integers: bool) -> None:
+        super().__init__(model, domain, top_k)
+        self.scores_in_integers = scores_in_integers
 
     @property
     def catalogue(self) -> dict[str, Tensor]:
@@ -47,4 +55,6 @@ class FixedRows(ServedGraph, ABC):
     def score(self, state: Tensor, *catalogue: Tensor) -> Tensor:
         """See `ServedGraph.score`."""
         added, *constants = catalogue
-        return cat([state @ self.unpacked(*constants).T, state @ added.T], dim=1)
+        rows = self.unpacked(*constants)
+        scores = integer_scores(state, rows) if self.scores_in_integers else state @ rows.T
+        return cat([scores, state @ added.T], dim=1)

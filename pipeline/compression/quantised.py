@@ -41,8 +41,10 @@ class PackedGraph(FixedRows):
     scales: Tensor
     places: Tensor
 
-    def __init__(self, model: SequentialRecommender, domain: Domain, top_k: int, kind: str) -> None:
-        super().__init__(model, domain, top_k)
+    def __init__(
+        self, model: SequentialRecommender, domain: Domain, top_k: int, scores_in_integers: bool, kind: str
+    ) -> None:
+        super().__init__(model, domain, top_k, scores_in_integers)
         self.kind, self.width = kind, self.vectors.shape[1]
         self.register_buffer("places", torch.arange(self.width, dtype=torch.float32))
         rows, scales = packed((self.vectors.cpu() @ axes(self.places)).numpy(), kind)

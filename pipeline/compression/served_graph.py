@@ -102,7 +102,7 @@ class ServedGraph(nn.Module):
         *catalogue, blocked = rest
         token = self.profile(self.domain, profile, profile_attributes)  # (B, D)
         read = self.read(history, *catalogue)  # (B, L, S)
-        state = read_sequences(self.trunk, self.spec, token, read, history > 0)[:, -1]  # (B, S)
+        state = read_sequences(self.trunk, self.spec, token, read, history > 0, last=True)[:, -1]  # (B, S)
         scores = self.score(state, *catalogue)  # (B, m + 1)
         nothing = torch.zeros_like(seen[:, :1])
         all_scores = scores.scatter(1, nothing, float("-inf"))  # padding is never an answer

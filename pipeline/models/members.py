@@ -31,15 +31,18 @@ class Members(nn.Module):
         alone = replace(spec, width=spec.member_width, members=1)
         self.members = nn.ModuleList(Trunk(alone) for _ in range(spec.members))
 
-    def forward(self, token: Tensor, history: Tensor, present: Tensor, moments: Moments | None = None) -> Tensor:
+    def forward(
+        self, token: Tensor, history: Tensor, present: Tensor, moments: Moments | None = None, last: bool = False
+    ) -> Tensor:
         """Arguments as of `Trunk`, D wide altogether.
 
         Returns:
-            float32 [B, 1 + L, D], the members' states side by side; in evaluation each divided by their number.
+            float32 [B, 1 + L, D] or [B, 1, D], the members' states side by side; in evaluation each divided by their
+            number.
         """
         n = len(self.members)
         slices = zip(self.members, token.chunk(n, -1), history.chunk(n, -1), strict=True)
-        states = torch.cat([member(own, read, present, moments) for member, own, read in slices], dim=-1)
+        states = torch.cat([member(own, read, present, moments, last) for member, own, read in slices], dim=-1)
         return states if self.training else states / n
 
 

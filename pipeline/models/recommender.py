@@ -4,6 +4,8 @@ vectors = model.item_vectors("harbour", catalogue)                      # [n_ite
 states = model.states("harbour", vectors, history, features, attributes)  # [B, 1 + L, S]
 scores = states[:, -1] @ vectors.T                                      # [B, n_items + 1]
 
+Who wants the last state alone says so (`last=True`) and has it sooner.
+
 S is the width D of the model (with fusion at the decision as many D as an item has parts), and outside of training
 `spec.score_width`: see `pipeline.models.similarity`.
 """
@@ -55,6 +57,7 @@ class SequentialRecommender(nn.Module):
         features: Tensor,
         attributes: Tensor,
         moments: Moments | None = None,
+        last: bool = False,
     ) -> Tensor:
         """The state of every sequence after the profile token and after each item.
 
@@ -65,13 +68,14 @@ class SequentialRecommender(nn.Module):
             features: float32 [B, P], the users' profile features.
             attributes: int64 [B, A], the users' hashed attributes, 0 = padding.
             moments: of the history; wanted where `spec.reads_moments`.
+            last: only the state after the last item is wanted.
 
         Returns:
-            float32 [B, 1 + L, S]; position 0 follows the profile token, -1 the last item.
+            float32 [B, 1 + L, S]; position 0 follows the profile token, -1 the last item. Of the last alone [B, 1, S].
         """
         token = self.profile(domain, features, attributes)  # (B, D)
         items = functional.embedding(history, vectors)
-        return read_sequences(self.trunk, self.spec, token, items, history > 0, moments)
+        return read_sequences(self.trunk, self.spec, token, items, history > 0, moments, last)
 
     @property
     def n_parameters(self) -> int:
@@ -87,15 +91,20 @@ def read_sequences(
     items: Tensor,
     present: Tensor,
     moments: Moments | None = None,
+    last: bool = False,
 ) -> Tensor:
-    """The states [B, 1 + L, S] of sequences of items [B, L, S] that are `present` [B, L], opened by tokens [B, D]."""
+    """The states [B, 1 + L, S] of sequences of items [B, L, S] that are `present` [B, L], opened by tokens [B, D].
+
+    Of the last position alone [B, 1, S].
+    """
     scale = math.sqrt(spec.member_width)  # table rows start small; the stream must not drown them
     learned = spec.item_parts * spec.width
     read = items[:, :, :learned]
     if spec.item_parts > 1:
         read = read_as_one(read, spec.width)
-    states: Tensor = trunk(token * scale, read * scale, present, moments)
+    states: Tensor = trunk(token * scale, read * scale, present, moments, last)
     if items.shape[2] == learned:
         return states
     means = content_means(items[:, :, learned:], present)
+    means = means[:, -1:] if last else means
     return torch.cat([states, means * spec.similarity], dim=2)

@@ -48,7 +48,9 @@ class Block(nn.Module):
         self.time = RelativeTime(shape.heads) if spec.relative_time else None
         self.dropout = spec.dropout
 
-    def forward(self, x: Tensor, visible: Tensor, turn: Tensor | None, gaps: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, visible: Tensor, turn: Tensor | None, gaps: Tensor | None = None, last: bool = False
+    ) -> Tensor:
         """One layer.
 
         Args:
@@ -56,12 +58,16 @@ class Block(nn.Module):
             visible: bool [B, 1, S, S], query and key.
             turn: float32 [B, S, W / 2], angles of rotary positions; None without.
             gaps: int64 [B, S, S], of relative time; None without.
+            last: only the last position is wanted, which is cheaper.
 
         Returns:
-            float32 [B, S, D].
+            float32 [B, S, D], or [B, 1, D].
         """
         seen = visible if self.time is None else self.time(gaps, visible)
-        x = x + self._gated(self.attention_gate, x, self._attention(self.attention_norm(x), seen, turn))
+        mixed = self._attention(self.attention_norm(x), seen, turn, last)
+        if last:
+            x = x[:, -1:]
+        x = x + self._gated(self.attention_gate, x, mixed)
         return x + self._gated(self.feed_forward_gate, x, self._feed_forward(self.feed_forward_norm(x)))
 
     def _gated(self, gate: nn.Linear | None, x: Tensor, added: Tensor) -> Tensor:
@@ -73,16 +79,18 @@ class Block(nn.Module):
         out: Tensor = self.down(channels)  # (B, S, channels) -> (B, S, D)
         return out
 
-    def _attention(self, x: Tensor, seen: Tensor, turn: Tensor | None) -> Tensor:
+    def _attention(self, x: Tensor, seen: Tensor, turn: Tensor | None, last: bool) -> Tensor:
         batch, length, _ = x.shape
         # (B, S, 3·H·W) -> three of (B, H, S, W)
         split = self.query_key_value(x).view(batch, length, 3, self.heads, self.head_width)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         if turn is not None:
             query, key = turned(query, turn), turned(key, turn)
+        if last:
+            query, seen = query[:, :, -1:], seen[:, :, -1:]
         mask = seen if seen.dtype == torch.bool else seen.to(query.dtype)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # (B, H, S, W)
-        return self.attention_out(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_width))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # (B, H, S or 1, W)
+        return self.attention_out(mixed.transpose(1, 2).flatten(2))
 
 
 class Trunk(nn.Module):
@@ -107,7 +115,9 @@ class Trunk(nn.Module):
                 nn.init.xavier_uniform_(part.weight)
                 nn.init.zeros_(part.bias)
 
-    def forward(self, token: Tensor, history: Tensor, present: Tensor, moments: Moments | None = None) -> Tensor:
+    def forward(
+        self, token: Tensor, history: Tensor, present: Tensor, moments: Moments | None = None, last: bool = False
+    ) -> Tensor:
         """Read the sequences.
 
         Positions count real items from the left, so that left padding of any length gives the same outputs.
@@ -117,10 +127,11 @@ class Trunk(nn.Module):
             history: float32 [B, L, D], padding on the left.
             present: bool [B, L], False where padding; L <= max_length.
             moments: of the history, where the spec reads them.
+            last: only the last position is wanted; what only others need is left out.
 
         Returns:
             float32 [B, 1 + L, D], with fusion at the decision [B, 1 + L, parts · D]; what stands at padding means
-            nothing.
+            nothing. Of the last position alone [B, 1, …].
         """
         read = history
         if self.interactions is not None:
@@ -144,11 +155,14 @@ class Trunk(nn.Module):
         if self.relative_time:
             assert moments is not None
             gaps = gaps_of(moments)
-        for block in self.blocks:
-            x = block(x, visible, turn, gaps)
+        early = last and self.user is None  # a user's state is learned from the states before
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x, visible, turn, gaps, last=early and number == len(self.blocks))
         x = self.last_norm(x)
         if self.recency is not None:
-            x = x + self.recency(history, present)
+            means = self.recency(history, present)
+            x = x + (means[:, -1:] if early else means)
         if self.user is not None:
             x = x + self.user(x, history, present)
+        x = x[:, -1:] if last else x
         return x if self.decision is None else self.decision(x)

@@ -81,6 +81,9 @@ class Params(StageParams):
     rows: Literal["float32", "int8", "int4", "codes"] = Field(
         default="float32", description="the exported catalogue's numbers; codes: of items that are codes alone"
     )
+    scores: Literal["float32", "int8"] = Field(
+        default="float32", description="products of a state and the exported catalogue; int8 where its rows are packed"
+    )
     linears: Literal["float32", "int8", "int8_weights"] = Field(
         default="float32", description="the exported trunk: int8 computes in integers, int8_weights in floats"
     )
@@ -91,7 +94,8 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
 
     Raises:
         BadConfiguration: a layer would keep no head or no channel, the target cannot be reached, masks are asked for in
-            bytes, rounded to bytes the model would answer otherwise, or the loss became NaN.
+            bytes, integer scores of rows in floats, rounded to bytes the model would answer otherwise, or the loss
+            became NaN.
     """
     from pipeline.compression.distill import Lessons, Taught
     from pipeline.compression.importance import activation_importance, taylor_importance
@@ -118,6 +122,11 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         raise BadConfiguration(
             f"prune.masked is {params.masked:g} and prune.linears is {params.linears}: only float32 weights are kept "
             "without their zeros; set prune.masked to 0 or prune.linears to float32"
+        )
+    if params.scores != "float32" and params.rows == "float32":
+        raise BadConfiguration(
+            "prune.scores is int8 and prune.rows is float32: rows in floats are given with a request and cannot be "
+            "rounded beforehand; set prune.rows to int8, int4 or codes, or prune.scores to float32"
         )
     dense = load_model(inputs["models/student"])
     device = make_deterministic(job.threads, dense.spec.width)
@@ -182,7 +191,7 @@ def run(inputs: Folders, outputs: Folders, params: Params, job: Job) -> Summary:
         "utf-8",
     )
     write_history(out, history)
-    wish = Export(params.top_k, params.rows, params.linears, sparse=params.masked > 0)
+    wish = Export(params.top_k, params.rows, params.scores, params.linears, sparse=params.masked > 0)
     metadata = {"domain": job.target, "protocol": data.protocol, "student_sha256": weights_hash(dense)}
     found, metrics = found_line(model.n_parameters, history)
     exported, figures = write_served(model, domain, wish, out, inputs["data/item_vectors"], about, metadata)

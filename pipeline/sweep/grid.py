@@ -32,7 +32,7 @@ EXPORTS: Overrides = {
     "pruned, int8": ["prune.rows=int8"],
     "pruned, int8, linears too": ["prune.rows=int8", "prune.linears=int8"],
     "pruned, int4": ["prune.rows=int4"],
-    AS_CODES: ["prune.rows=codes", "prune.linears=int8_weights"],
+    AS_CODES: ["prune.rows=codes", "prune.scores=int8", "prune.linears=int8_weights"],
 }
 
 

@@ -35,6 +35,7 @@ def torch_p50(model: SequentialRecommender, domain: Domain) -> float:
             domain.profile_features[user : user + 1],
             domain.profile_attributes[user : user + 1],
             nothing_known(read) if model.spec.reads_moments else None,
+            last=True,
         )
         scores = (states[:, -1] @ vectors.T)[0]
         scores[torch.from_numpy(np.append(history, 0))] = -torch.inf

@@ -57,6 +57,7 @@ class ModelScorer:
                 self._domain.profile_features[users],
                 self._domain.profile_attributes[users],
                 moments,
+                last=True,
             )
             states[torch.from_numpy(rows).to(states.device)] = encoded[:, -1]
         return states

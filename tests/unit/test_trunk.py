@@ -11,11 +11,12 @@ from pipeline.compression.importance import gated
 from pipeline.compression.prune import Removed, closed_gates, without
 from pipeline.compression.pruning_target import PARAMETERS, prices
 from pipeline.compression.rebuild import rebuilt
+from pipeline.models.moments import nothing_known
 from pipeline.models.recommender import SequentialRecommender
 from pipeline.models.rotary import angles, turned
 from pipeline.models.spec import ModelSpec
 from pipeline.models.trunk import Trunk
-from tests.model.test_recommender import SPEC, states
+from tests.model.test_recommender import SPEC, catalogue, states
 
 OPTIONS = {
     "rotary": replace(SPEC, positions="rotary"),
@@ -23,6 +24,28 @@ OPTIONS = {
     "gates": replace(SPEC, residual_gates=True),
     "all": replace(SPEC, positions="rotary", feed_forward="swiglu", residual_gates=True),
 }
+
+
+WHOLE = {
+    **OPTIONS,
+    "recency": replace(SPEC, recency=True),
+    "user state": replace(SPEC, recency=True, user_state=True),
+    "members": replace(SPEC, width=32, id_width=32, members=2),
+    "decision": replace(SPEC, fusion="decision"),
+    "likeness": replace(SPEC, similarity=2.0),
+    "relative time": replace(SPEC, relative_time=True),
+}
+
+
+@pytest.mark.parametrize("spec", WHOLE.values(), ids=WHOLE)
+def test_the_last_state_alone_is_the_last_of_all(spec: ModelSpec):
+    torch.manual_seed(0)
+    model, history = SequentialRecommender(spec).eval(), torch.tensor([[0, 3, 4, 5], [7, 8, 9, 1], [0, 0, 0, 0]])
+    vectors = model.item_vectors("a", catalogue())
+    asked = history, torch.randn(3, 2), torch.ones(3, 1, dtype=torch.int64), nothing_known(history)
+    every, last = (model.states("a", vectors, *asked, last=last) for last in (False, True))
+    assert last.shape == (3, 1, every.shape[2])
+    torch.testing.assert_close(last[:, 0], every[:, -1], rtol=1e-5, atol=1e-6)
 
 
 def test_turned_vectors_know_how_far_apart_they_are():
