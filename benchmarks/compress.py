@@ -1,7 +1,8 @@
 """`make bench-compress`: how much smaller and faster a served model is than its teacher, and what it keeps.
 
 beauty2014 and ml-latest-small, each its own source, three seeds; leave-one-out, every item ranked, seen ones masked,
-one thread, hashed texts. A teacher is 128 wide; the student and what is served are those of `STUDENT` and `SERVED`.
+one thread, hashed texts. Teacher, student and what is served are those of `USED`: on beauty2014 the teacher is that of
+`make bench-model` with four members, and all make one model.
 
 * `DATASET.student.params_ratio`: parameters of the teacher over the student's, item tables included; a coded table's
   codes are bytes and not learned, so that beside it stands `….student.bytes_ratio`, of the files;
@@ -43,6 +44,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import Figure, write_figures
+from model import RECIPE
 from training_sets import Shop, read_tables, write_training_set
 
 from pipeline.compression.agreement import overlap, same_order
@@ -70,31 +72,44 @@ from pipeline.training.weights import load_model
 SEEDS = (1, 2, 3)
 STAGES = ("teacher", "student", "pruned", "served")
 DATASETS = {"beauty2014": "amazon/beauty2014", "movielens": "ml-latest-small"}
-TEACHER = (
-    "pretrain.width=128", "pretrain.recency=true", "pretrain.item_statistics=false", "pretrain.dropout=0.3",
-    "pretrain.id_dropout=0.0", "pretrain.weight_decay=0.1", "pretrain.average=0.99", "pretrain.epochs=6",
-    "pretrain.max_steps=0", "pretrain.full_softmax_items=100000", "pretrain.validation_users=3000",
-    "pretrain.patience=2", "transfer.epochs=1", "transfer.learning_rate=0.0003",
-)  # fmt: skip
-STUDENT = (
-    "distill.table=codes", "distill.width=72", "distill.id_width=72", "distill.id_parts=24", "distill.id_codes=256",
-    "distill.id_alone=true", "distill.attribute_buckets=512", "distill.profile_buckets=8", "distill.epochs=4",
-    "distill.batch_users=128", "distill.learning_rate=0.002", "distill.dropout=0.2", "distill.id_dropout=0.0",
-    "distill.average=0.995", "distill.weight=0.3", "distill.temperature=0.5", "distill.rest=512", "distill.patience=2",
-    "distill.validation_users=25000",
-)  # fmt: skip
-PRUNED = ("prune.validation_users=3000",)
 DENSE = ("prune.keep_heads=1", "prune.keep_channels=1", "prune.recovery_epochs=0")
 SERVED = (*DENSE, "prune.rows=codes", "prune.scores=int8", "prune.linears=int8_weights")  # of what is pruned already
-OWN: Mapping[str, tuple[str, ...]] = {
-    "beauty2014": ("pretrain.similarity=true",),
-    "movielens": (  # longer histories, fewer users
-        "pretrain.epochs=10",
-        "pretrain.full_softmax_items=5000",
-        "distill.epochs=10",
-        "distill.batch_users=64",
-    ),
-}
+CODES = (
+    "distill.table=codes", "distill.id_codes=256", "distill.id_alone=true", "distill.attribute_buckets=512",
+    "distill.profile_buckets=8", "distill.id_dropout=0.0", "distill.batch_users=128", "distill.dropout=0.2",
+    "distill.rest=512", "distill.patience=2", "distill.validation_users=25000",
+)  # fmt: skip
+FINE_TUNING = ("transfer.epochs=1", "transfer.learning_rate=0.0003")
+USED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "beauty2014": {
+        "teacher": (*RECIPE, "pretrain.members=4", *FINE_TUNING),
+        "student": (
+            *CODES, "distill.width=192", "distill.heads=4", "distill.id_width=192", "distill.id_parts=96",
+            "distill.epochs=7", "distill.learning_rate=0.001", "distill.weight_decay=0.5",
+            "distill.average_epochs=1.5", "distill.weight=3", "distill.temperature=1",
+        ),
+        "pruned": (
+            "prune.recovery_epochs=4", "prune.max_steps=0", "prune.batch_users=128", "prune.learning_rate=0.0005",
+            "prune.weight_decay=0.3", "prune.weight=3", "prune.validation_users=10000",
+        ),
+        "served": SERVED,
+    },
+    "movielens": {  # longer histories, fewer users: the teacher has one trunk
+        "teacher": (
+            "pretrain.width=128", "pretrain.recency=true", "pretrain.item_statistics=false", "pretrain.dropout=0.3",
+            "pretrain.id_dropout=0.0", "pretrain.weight_decay=0.1", "pretrain.average=0.99", "pretrain.epochs=10",
+            "pretrain.max_steps=0", "pretrain.full_softmax_items=5000", "pretrain.validation_users=3000",
+            "pretrain.patience=2", *FINE_TUNING,
+        ),
+        "student": (
+            *CODES, "distill.width=72", "distill.id_width=72", "distill.id_parts=24", "distill.epochs=10",
+            "distill.batch_users=64", "distill.learning_rate=0.002", "distill.average=0.995", "distill.weight=0.3",
+            "distill.temperature=0.5",
+        ),
+        "pruned": ("prune.validation_users=3000",),
+        "served": SERVED,
+    },
+}  # fmt: skip
 SAMPLES, CONFIDENCE = 2000, 0.95
 Part = dict[str, Any]
 
@@ -115,7 +130,7 @@ def main() -> None:
     for seed in SEEDS:
         for dataset, folder in DATASETS.items():
             name = f"{dataset}-{seed}"
-            path, used = kept / f"{name}.json", _mark(*(word for stage in STAGES for word in _of(stage, dataset)))
+            path, used = kept / f"{name}.json", _mark(*(word for stage in STAGES for word in USED[dataset][stage]))
             if path.exists() and json.loads(path.read_text())["settings"] == used:
                 done[name] = json.loads(path.read_text())
             if (asked.only and name not in asked.only) or (name in done and not asked.measure):
@@ -127,12 +142,6 @@ def main() -> None:
             done[name] = {"settings": used, **part(kept / name, dataset, raw, seed)}
             write_json(path, done[name])
     write_figures("compress", figures(done))
-
-
-def _of(stage: str, dataset: str) -> tuple[str, ...]:
-    used = {"teacher": TEACHER, "student": STUDENT, "pruned": PRUNED, "served": SERVED}[stage]
-    prefixes = {"teacher": ("pretrain.", "transfer."), "student": ("distill.",)}.get(stage, ("prune.",))
-    return (*used, *(word for word in OWN[dataset] if word.startswith(prefixes)))
 
 
 def _mark(*settings: str) -> str:
@@ -151,7 +160,7 @@ def prepared(root: Path, dataset: str, raw: Path, seed: int) -> Source:
         write_training_set(root / "set.new", {target: Shop(("source", "target"), visits, items)}, seed)
         (root / "set.new").rename(root / "set")
     (target,) = json.loads((root / "set" / "training" / "dataset.json").read_text())["targets"]
-    made = root / f"teacher-{_mark(*_of('teacher', dataset))}"
+    made = root / f"teacher-{_mark(*USED[dataset]['teacher'])}"
     inputs = {"data/training": root / "set" / "training", "data/item_vectors": root / "set" / "vectors"}
     inputs |= {"models/backbone": made / "backbone", "data/synthetic": root / "synthetic"}
     inputs |= {"models/teacher": made / "teacher"}
@@ -161,7 +170,7 @@ def prepared(root: Path, dataset: str, raw: Path, seed: int) -> Source:
     reports = {"reports/transfer": made / "transfer-report"}
     for stage, output, also in (("pretrain", "models/backbone", {}), ("transfer", "models/teacher", reports)):
         outputs = {output: inputs[output], **also}
-        run_stage(source, stage, _of("teacher", dataset), inputs, outputs, made / f"{stage}-run")
+        run_stage(source, stage, USED[dataset]["teacher"], inputs, outputs, made / f"{stage}-run")
     return source
 
 
@@ -169,7 +178,7 @@ def part(root: Path, dataset: str, raw: Path, seed: int) -> Part:
     """One dataset and seed."""
     source = prepared(root, dataset, raw, seed)
     teacher = source.inputs["models/teacher"]
-    of_student, of_pruned, of_served = (_of(stage, dataset) for stage in STAGES[1:])
+    of_student, of_pruned, of_served = (USED[dataset][stage] for stage in STAGES[1:])
     run = teacher.parent / f"student-{_mark(*of_student)}"
     make_student(source, of_student, run)
     student = run / "student"
