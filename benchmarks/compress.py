@@ -76,8 +76,7 @@ DENSE = ("prune.keep_heads=1", "prune.keep_channels=1", "prune.recovery_epochs=0
 SERVED = (*DENSE, "prune.rows=codes", "prune.scores=int8", "prune.linears=int8_weights")  # of what is pruned already
 CODES = (
     "distill.table=codes", "distill.id_codes=256", "distill.id_alone=true", "distill.attribute_buckets=512",
-    "distill.profile_buckets=8", "distill.id_dropout=0.0", "distill.batch_users=128", "distill.dropout=0.2",
-    "distill.rest=512", "distill.patience=2", "distill.validation_users=25000",
+    "distill.profile_buckets=8", "distill.id_dropout=0.0", "distill.patience=2", "distill.validation_users=25000",
 )  # fmt: skip
 FINE_TUNING = ("transfer.epochs=1", "transfer.learning_rate=0.0003")
 USED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -85,8 +84,9 @@ USED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "teacher": (*RECIPE, "pretrain.members=4", *FINE_TUNING),
         "student": (
             *CODES, "distill.width=192", "distill.heads=4", "distill.id_width=192", "distill.id_parts=96",
-            "distill.epochs=7", "distill.learning_rate=0.001", "distill.weight_decay=0.5",
-            "distill.average_epochs=1.5", "distill.weight=3", "distill.temperature=1",
+            "distill.epochs=8", "distill.batch_users=128", "distill.learning_rate=0.001", "distill.weight_decay=0.5",
+            "distill.average_epochs=1.5", "distill.dropout=0.1", "distill.weight=4", "distill.temperature=1",
+            "distill.top=100", "distill.rest=1024",
         ),
         "pruned": (
             "prune.recovery_epochs=4", "prune.max_steps=0", "prune.batch_users=128", "prune.learning_rate=0.0005",
@@ -103,8 +103,8 @@ USED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "student": (
             *CODES, "distill.width=72", "distill.id_width=72", "distill.id_parts=24", "distill.epochs=10",
-            "distill.batch_users=64", "distill.learning_rate=0.002", "distill.average=0.995", "distill.weight=0.3",
-            "distill.temperature=0.5",
+            "distill.batch_users=64", "distill.learning_rate=0.002", "distill.average=0.995", "distill.dropout=0.2",
+            "distill.weight=0.3", "distill.temperature=0.5", "distill.rest=512",
         ),
         "pruned": ("prune.validation_users=3000",),
         "served": SERVED,
