@@ -8,6 +8,7 @@ validation rows of beauty2014 and scientific2018; nothing but the shop itself is
 * `prepare.memory_x`: the most memory that took, the table counted, by the bytes of the table;
 * `train.positions_per_cpu_second`: targets of whole training steps, 64 wide, 2 layers, length 50, 1,700 items;
 * `rank.users_per_cpu_second_at_…`: exact ranks in both mask modes and the first 20, states 64 wide;
+* `gpu.mfu`: where there is a GPU of `PEAKS`, the share of its peak that training a trunk of 100M parameters uses;
 * `SHOP.hr10_masked`, `SHOP.ndcg10_masked`: on the test users, seen items masked, a mean of three seeds;
 * `SHOP.cpu_seconds`: of training up to the best validation point, its validations counted.
 
@@ -32,7 +33,7 @@ os.environ["POLARS_MAX_THREADS"] = "1"
 
 import numpy as np
 from figures import Figure, write_figures
-from model_speed import cpu_seconds, prepare, rank, train
+from model_speed import cpu_seconds, gpu, prepare, rank, train
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -57,6 +58,7 @@ RECIPE = (
     "pretrain.max_steps=0",
     "pretrain.validation_users=10000",
 )
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}  # dense bfloat16, data sheets
 DONE = "done"  # beside what a stage wrote whole
 
 
@@ -94,6 +96,11 @@ def all_parts() -> dict[str, Callable[[], dict[str, float]]]:
         "rank_1700": lambda: rank(1_700, 40_000),
         "rank_27000": lambda: rank(27_000, 4_000),
     }
+    peak, why = gpu_peak()
+    if peak is None:
+        print(f"gpu is left out: {why}")
+    else:
+        parts["gpu"] = lambda: gpu(peak)
     for shop, seeds in SEEDS.items():
         if (DATA / "amazon" / shop).is_dir():
             parts |= {f"{shop}.{seed}": lambda shop=shop, seed=seed: recommend(shop, seed) for seed in seeds}
@@ -102,13 +109,24 @@ def all_parts() -> dict[str, Callable[[], dict[str, float]]]:
     return parts
 
 
+def gpu_peak() -> tuple[float | None, str]:
+    """Operations a second of the GPU at hand, or None and why it is not known."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None, "torch sees no GPU"
+    name = torch.cuda.get_device_name()
+    found = [peak for model, peak in PEAKS.items() if model in name.split()]
+    return (found[0], "") if found else (None, f"PEAKS does not have {name}; add its peak to {Path(__file__).name}")
+
+
 def as_figures(found: dict[str, dict[str, float]]) -> list[Figure]:
     """The parts' figures, the mean over the seeds of a shop."""
     figures: list[Figure] = []
     units = {"hr10_masked": "", "ndcg10_masked": "", "cpu_seconds": "s"}
     for name, values in found.items():
         if name.split(".")[0] not in SEEDS:
-            figures += [(figure, value, "x" if figure.endswith("_x") else "/s") for figure, value in values.items()]
+            figures += [(figure, value, unit_of(figure)) for figure, value in values.items()]
     for shop, seeds in SEEDS.items():
         rows = [found[f"{shop}.{seed}"] for seed in seeds if f"{shop}.{seed}" in found]
         for figure, unit in units.items():
@@ -118,6 +136,11 @@ def as_figures(found: dict[str, dict[str, float]]) -> list[Figure]:
                     (f"{shop}.{figure}", float(np.mean([row[figure] for row in rows])), f"{unit} {words}".strip())
                 )
     return figures
+
+
+def unit_of(figure: str) -> str:
+    """Of a figure that is no quality."""
+    return "x" if figure.endswith("_x") else "/s" if "_per_" in figure else ""
 
 
 def recommend(shop: str, seed: int) -> dict[str, float]:
